@@ -1,0 +1,65 @@
+/* catalog.h -- private to formats/: how a parser fills a catalog.
+ *
+ * A parser gets an open file and an empty draft.  It reads the header into
+ * memory it owns, then calls ts_draft_tensor once a tensor and ts_draft_value
+ * once a key.  The draft does what every format needs: the caps, UTF-8 and
+ * duplicate checks, the extent against the real file, the arithmetic. */
+#ifndef TS_FORMATS_CATALOG_H
+#define TS_FORMATS_CATALOG_H
+
+#include "formats.h"
+
+typedef struct ts_draft ts_draft;
+
+/* Expected number of tensors, before the first one: sizes the name table.
+ * Already checked by the caller against the bytes that could hold them. */
+ts_status ts_draft_expect(ts_draft *draft, uint64_t tensors, ts_error *error);
+
+ts_arena *ts_draft_arena(ts_draft *draft);
+void ts_draft_format(ts_draft *draft, ts_format format);
+
+/* Another file of the same checkpoint; its index for ts_tensor.file.  The
+ * file is retained. */
+ts_status ts_draft_file(ts_draft *draft, ts_file *file, uint32_t *index,
+                        ts_error *error);
+
+/* Add a row.  The caller fills name, dtype, file, ndim, shape, strides (or
+ * NULL), offset, storage, skip, extent (0: computed) and the crc32 fields; name
+ * bytes, shape and strides are copied.  The draft computes elements, size and
+ * extent, checks everything against the file, and finds aliases.  Errors are
+ * TS_FORMAT and name the tensor; `at` is the byte of the header that the entry
+ * stands at, or TS_NO_OFFSET. */
+ts_status ts_draft_tensor(ts_draft *draft, const ts_tensor *row, uint64_t at,
+                          ts_error *error);
+uint32_t ts_draft_count(const ts_draft *draft);
+const ts_tensor *ts_draft_row(const ts_draft *draft, uint32_t row);
+
+/* Add a metadata value; key and bytes are copied.  Duplicate keys are
+ * TS_FORMAT. */
+ts_status ts_draft_value(ts_draft *draft, const ts_value *value, uint64_t at,
+                         ts_error *error);
+const ts_value *ts_draft_find_value(const ts_draft *draft, const char *key);
+
+/* Valid UTF-8 (no overlong forms, surrogates, NUL), at most TS_MAX_NAME. */
+ts_status ts_check_name(ts_name name, const char *what, uint64_t at,
+                        ts_error *error);
+
+/* The parsers; file is index `index` in the draft. */
+bool ts_safetensors_matches(const uint8_t *head, size_t size, uint64_t total);
+ts_status ts_safetensors_parse(ts_file *file, uint32_t index, ts_draft *draft,
+                               ts_error *error);
+bool ts_shards_matches(const uint8_t *head, size_t size);
+ts_status ts_shards_parse(ts_file *file, ts_draft *draft, ts_error *error);
+bool ts_gguf_matches(const uint8_t *head, size_t size);
+ts_status ts_gguf_parse(ts_file *file, uint32_t index, ts_draft *draft,
+                        ts_error *error);
+bool ts_npy_matches(const uint8_t *head, size_t size);
+/* name: the tensor's; a plain .npy is called after its file's stem. */
+ts_status ts_npy_parse(ts_file *file, uint32_t index, ts_name name,
+                       ts_draft *draft, ts_error *error);
+bool ts_zip_matches(const uint8_t *head, size_t size);
+/* npz or torch, by what the archive holds. */
+ts_status ts_zip_parse(ts_file *file, uint32_t index, ts_draft *draft,
+                       ts_error *error);
+
+#endif

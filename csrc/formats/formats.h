@@ -1,0 +1,139 @@
+/* formats.h -- the door of formats/: what files mean.
+ *
+ *     path --ts_catalog_open--> ts_catalog    rows of (name, dtype, shape,
+ *                                             where the bytes lie)
+ *
+ * A catalog is immutable once opened and may be read by any number of
+ * threads.  Nothing a file says is believed: a row exists only after its
+ * extent was found inside the real file and equal to shape x dtype. */
+#ifndef TS_FORMATS_FORMATS_H
+#define TS_FORMATS_FORMATS_H
+
+#include "core/dtype.h"
+#include "core/names.h"
+#include "core/status.h"
+#include "io/io.h"
+
+/* Caps, the same for every format; docs/limits.md states them. */
+enum {
+    TS_MAX_DIMS = 32,
+    TS_MAX_NAME = 4096,         /* bytes of UTF-8, no NUL */
+    TS_MAX_TENSORS = 1 << 20,
+    TS_MAX_FILES = 10000,       /* shards or parts of one checkpoint */
+    TS_MAX_DEPTH = 64,          /* nesting of JSON, pickle, GGUF arrays */
+    TS_MAX_ALIGNMENT = 1 << 20, /* general.alignment of GGUF */
+};
+#define TS_MAX_HEADER 100000000u /* bytes, as in safetensors */
+
+typedef enum {
+    TS_FORMAT_SAFETENSORS,
+    TS_FORMAT_SHARDS, /* an index json over safetensors or torch files */
+    TS_FORMAT_GGUF,
+    TS_FORMAT_TORCH,
+    TS_FORMAT_NPY,
+    TS_FORMAT_NPZ,
+    TS_FORMAT_MEMORY,
+} ts_format;
+
+const char *ts_format_name(ts_format format); /* "safetensors" */
+
+/* How the bytes at an extent become elements. */
+typedef enum {
+    TS_STORED,   /* as they are, little-endian */
+    TS_SWAPPED,  /* big-endian elements */
+    TS_DEFLATED, /* a raw DEFLATE stream; size is its length in the file, the
+                    first `skip` bytes of what it holds come before the data */
+    TS_DEFLATED_SWAPPED,
+} ts_storage;
+
+typedef struct {
+    ts_name name;
+    ts_dtype dtype;
+    uint32_t file; /* index into the catalog's files */
+    uint32_t ndim;
+    const uint64_t *shape;   /* ndim numbers; row-major, slowest first */
+    const int64_t *strides;  /* NULL when C-contiguous; else ndim strides in
+                                elements, none negative, plain dtypes only */
+    uint64_t elements;       /* product of shape; 1 for a scalar */
+    uint64_t size;           /* bytes of the elements: nbytes */
+    uint64_t offset;         /* of the first element, in the file */
+    uint64_t extent;         /* bytes in the file from offset that the tensor
+                                may touch: size when contiguous and stored */
+    uint64_t skip;           /* see TS_DEFLATED */
+    uint64_t crc32;          /* of the archive member that holds it, when
+                                has_crc32: over member_size bytes at
+                                member_offset, before deflation */
+    uint64_t member_offset, member_size; /* stored members only, in the file */
+    uint32_t alias_of;       /* first row on the same bytes with the same dtype,
+                                shape and strides (tied weights), or its own
+                                row number */
+    uint8_t storage;         /* ts_storage */
+    bool has_crc32;
+} ts_tensor;
+
+/* Metadata: what the file says besides tensors, flat, in file order. */
+typedef enum {
+    TS_VALUE_NONE,
+    TS_VALUE_BOOL,
+    TS_VALUE_INT,    /* .i */
+    TS_VALUE_UINT,   /* .u */
+    TS_VALUE_FLOAT,  /* .f */
+    TS_VALUE_STRING, /* .bytes, .size: UTF-8 */
+    TS_VALUE_ARRAY,  /* .count elements of .item, packed at .bytes: numbers in
+                        .item_size little-endian bytes each; strings as u64
+                        length + bytes; see .size for the total */
+} ts_value_kind;
+
+typedef struct {
+    ts_name key;
+    uint8_t kind, item, item_size;
+    union {
+        bool b;
+        int64_t i;
+        uint64_t u;
+        double f;
+        uint64_t count;
+    };
+    const uint8_t *bytes; /* in the catalog's arena */
+    uint64_t size;
+} ts_value;
+
+typedef struct ts_catalog ts_catalog;
+
+/* Open any one file by what is in it (magic, not suffix), the rest of a GGUF
+ * split, or an index json with its shards. */
+ts_status ts_catalog_open(const char *path, ts_catalog **out, ts_error *error);
+/* The same over an open file, which is retained.  The fuzz targets' door. */
+ts_status ts_catalog_open_file(ts_file *file, ts_catalog **out,
+                               ts_error *error);
+
+ts_catalog *ts_catalog_retain(ts_catalog *catalog);
+void ts_catalog_release(ts_catalog *catalog); /* NULL is fine */
+
+ts_format ts_catalog_format(const ts_catalog *catalog);
+uint32_t ts_catalog_count(const ts_catalog *catalog);
+const ts_tensor *ts_catalog_tensor(const ts_catalog *catalog, uint32_t row);
+bool ts_catalog_find(const ts_catalog *catalog, ts_name name, uint32_t *row);
+uint32_t ts_catalog_file_count(const ts_catalog *catalog);
+ts_file *ts_catalog_file(const ts_catalog *catalog, uint32_t index);
+uint32_t ts_catalog_value_count(const ts_catalog *catalog);
+const ts_value *ts_catalog_value(const ts_catalog *catalog, uint32_t index);
+uint64_t ts_catalog_memory(const ts_catalog *catalog); /* bytes it occupies */
+
+/* ---- arrays that are already in memory -------------------------------- */
+
+/* A catalog built by hand: add rows, then finish.  Used for dicts of arrays
+ * and live modules.  `memory` is retained. */
+typedef struct ts_catalog_builder ts_catalog_builder;
+ts_status ts_catalog_builder_new(ts_format format, ts_catalog_builder **out,
+                                 ts_error *error);
+ts_status ts_catalog_builder_add(ts_catalog_builder *builder, ts_name name,
+                                 ts_dtype dtype, uint32_t ndim,
+                                 const uint64_t *shape, ts_buffer *memory,
+                                 ts_error *error);
+/* Takes the builder over, whether it succeeds or not. */
+ts_status ts_catalog_builder_finish(ts_catalog_builder *builder,
+                                    ts_catalog **out, ts_error *error);
+void ts_catalog_builder_free(ts_catalog_builder *builder); /* NULL is fine */
+
+#endif

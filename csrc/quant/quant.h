@@ -1,0 +1,73 @@
+/* quant.h -- the door of quant/: numbers from one format into another.
+ *
+ *     BF16, F8, Q4_K ... --convert--> F32, F16, BF16, F64 ...
+ *
+ * Decoding is bit-identical to ggml's reference for its blocks and to
+ * ml_dtypes for the small floats.  Every conversion has a scalar definition;
+ * faster paths agree with it to the bit. */
+#ifndef TS_QUANT_QUANT_H
+#define TS_QUANT_QUANT_H
+
+#include <stdbool.h>
+
+#include "core/cpu.h"
+#include "core/dtype.h"
+#include "core/status.h"
+
+/* ---- conversion ------------------------------------------------------ */
+
+/* in: whole blocks of the source type, any alignment.  out: count elements,
+ * aligned to their width.  No overlap.  count is a multiple of the source's
+ * block count (of 32 is not required for plain types). */
+typedef void (*ts_convert_kernel)(const uint8_t *in, uint8_t *out,
+                                  size_t count);
+
+typedef struct {
+    ts_dtype from, to;
+    ts_convert_kernel first;  /* NULL: the bytes are copied */
+    ts_convert_kernel second; /* NULL, or runs after first over an F32 tile */
+} ts_convert;
+
+/* How to get from one type to the other with this machine's best kernels.
+ * Any plain, packed or block type to any of F64 F32 F16 BF16; F4 and F6 also
+ * to themselves unpacked (see ts_convert_unpack); integers between each other
+ * and to and from floats as NumPy's astype does.  TS_UNSUPPORTED, naming both
+ * types, otherwise. */
+ts_status ts_convert_find(ts_dtype from, ts_dtype to, ts_convert *out,
+                          ts_error *error);
+/* The same at one SIMD level, for tests. */
+ts_status ts_convert_find_at(ts_dtype from, ts_dtype to, ts_simd level,
+                             ts_convert *out, ts_error *error);
+
+/* One code a byte, as ml_dtypes keeps F4, F6_E2M3 and F6_E3M2. */
+ts_status ts_convert_unpack(ts_dtype packed, ts_convert *out,
+                            ts_error *error);
+
+/* Run it: in holds whole blocks, out gets count elements. */
+void ts_convert_run(const ts_convert *convert, const uint8_t *in,
+                    uint8_t *out, size_t count);
+
+/* Reverse the bytes of each element of width 2, 4, 8 (a complex number is two
+ * elements), in place. */
+void ts_swap_bytes(uint8_t *bytes, size_t count, size_t width);
+
+/* ---- statistics ------------------------------------------------------ */
+
+/* Of values as F32 or F64; NaN and infinities are counted, and left out of
+ * min, max, absmax and the sum.  Sums are kept in two doubles, so that the
+ * order of merging changes no more than the last bit. */
+typedef struct {
+    uint64_t count, nan_count, inf_count;
+    double min, max;    /* +inf and -inf while no finite value was seen */
+    double sum, carry;  /* sum + carry is the sum */
+    double squares, squares_carry;
+} ts_stats;
+
+void ts_stats_begin(ts_stats *stats);
+/* Add count elements of a BOOL, integer or FLOAT type (F8s included), at any
+ * alignment.  Block and packed types are converted to F32 first. */
+ts_status ts_stats_add(ts_stats *stats, ts_dtype dtype, const uint8_t *in,
+                       size_t count, ts_error *error);
+void ts_stats_merge(ts_stats *into, const ts_stats *from);
+
+#endif
