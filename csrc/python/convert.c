@@ -1,0 +1,40 @@
+/* convert.c -- small values across the border. */
+#include "state.h"
+
+bool ts_py_dtype(PyObject *name, ts_dtype *out)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &size);
+    if (text == NULL) return false;
+    if (ts_dtype_find(text, (size_t)size, out)) return true;
+    PyErr_Format(PyExc_ValueError, "unknown dtype %R", name);
+    return false;
+}
+
+PyObject *ts_py_name(ts_name name)
+{
+    return PyUnicode_DecodeUTF8(name.bytes, (Py_ssize_t)name.size, "strict");
+}
+
+PyObject *ts_py_shape(const uint64_t *shape, uint32_t ndim)
+{
+    PyObject *tuple = PyTuple_New((Py_ssize_t)ndim);
+    if (tuple == NULL) return NULL;
+    for (uint32_t i = 0; i < ndim; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(shape[i]);
+        if (number == NULL) {
+            Py_DECREF(tuple);
+            return NULL;
+        }
+        PyTuple_SetItem(tuple, (Py_ssize_t)i, number);
+    }
+    return tuple;
+}
+
+int ts_py_set(PyObject *dict, const char *key, PyObject *value)
+{
+    if (value == NULL) return -1;
+    int failed = PyDict_SetItemString(dict, key, value);
+    Py_DECREF(value);
+    return failed;
+}
