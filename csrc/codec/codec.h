@@ -40,4 +40,18 @@ bool ts_checksum_combine(ts_checksum_kind kind, uint64_t first,
                          uint64_t second, uint64_t second_size,
                          uint64_t *out);
 
+/* ---- raw DEFLATE, through zlib --------------------------------------- */
+
+typedef struct ts_inflater ts_inflater;
+ts_status ts_inflater_new(ts_inflater **out, ts_error *error);
+void ts_inflater_free(ts_inflater *inflater); /* NULL is fine */
+void ts_inflater_reset(ts_inflater *inflater);
+
+/* Take up to in_size bytes, make up to out_size; *done at the stream's end.
+ * TS_CORRUPT when the bytes are no DEFLATE stream. */
+ts_status ts_inflater_step(ts_inflater *inflater, const uint8_t *in,
+                           size_t in_size, size_t *used, uint8_t *out,
+                           size_t out_size, size_t *made, bool *done,
+                           ts_error *error);
+
 #endif

@@ -9,6 +9,7 @@
 
 #include "base.h"
 #include "numa.h"
+#include "process.h"
 
 /* Blocks and holes in address order; neighbouring holes are always merged.
  * Streams hold tens of blocks, so a list beats anything clever. */
@@ -24,6 +25,7 @@ struct ts_slab {
     void *mapping;
     size_t mapping_size;
     uint64_t size;
+    uint64_t generation; /* of the process that made it */
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t quiet; /* signalled when no hook is running */
@@ -93,6 +95,7 @@ ts_status ts_slab_new(uint64_t size, int node, ts_slab **out, ts_error *error)
     pthread_mutex_init(&slab->lock, NULL);
     pthread_cond_init(&slab->quiet, NULL);
     slab->size = size;
+    slab->generation = ts_process_generation();
     slab->spans = calloc(1, sizeof *slab->spans);
     ts_status status = slab->spans == NULL
                          ? ts_fail(error, TS_NOMEM, "cannot allocate a slab")
@@ -118,7 +121,7 @@ static void give_pages_back(ts_slab *slab, const span *hole)
 
 void ts_slab_close(ts_slab *slab)
 {
-    if (slab == NULL) return;
+    if (slab == NULL || slab->generation != ts_process_generation()) return;
     ts_slab_on_return(slab, NULL, NULL);
     pthread_mutex_lock(&slab->lock);
     slab->closed = true;
@@ -146,6 +149,9 @@ static void end_block(void *context, uint8_t *data, size_t size)
     (void)data;
     (void)size;
 
+    /* In a forked child the lock may be held by a thread that is not here;
+     * the pages are the child's own copies and go with it. */
+    if (slab->generation != ts_process_generation()) return;
     pthread_mutex_lock(&slab->lock);
     block->used = false;
     slab->used -= block->size;

@@ -8,7 +8,8 @@
  * the same low addresses again and again.  A block is a ts_buffer; when the
  * last holder lets go it returns here.  A block that somebody still holds is
  * never given out again and stays counted, and the mapping outlives the slab's
- * owner until the last block is back. */
+ * owner until the last block is back.  In a forked child blocks stay readable
+ * and nothing is given back. */
 #ifndef TS_CORE_SLAB_H
 #define TS_CORE_SLAB_H
 

@@ -1,0 +1,117 @@
+#include "adapt.h"
+
+#include "core/base.h"
+
+/* A neighbour must be this much faster than home to become home. */
+#define WIN 1.04
+/* Above this share of the memory allowed, size shrinks whatever the speed. */
+#define PRESSED 0.9
+#define RELAXED 0.5
+
+enum { FIRST_PATIENCE = 8, LONGEST_PATIENCE = 1024 };
+
+static uint64_t power_below(uint64_t value)
+{
+    uint64_t power = 1;
+    while (power <= value / 2) power *= 2;
+    return power;
+}
+
+static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
+{
+    return ts_max(least, ts_min(value, most));
+}
+
+void ts_adapt_begin(ts_adapt *adapt, ts_adapt_rule rule, uint64_t least,
+                    uint64_t most, uint64_t start)
+{
+    if (rule == TS_ADAPT_SPEED) {
+        most = power_below(ts_max(most, 1));
+        least = ts_min(power_below(ts_max(least, 1)), most);
+        start = power_below(ts_max(start, 1));
+    }
+    *adapt = (ts_adapt){.rule = rule,
+                        .least = least,
+                        .most = most,
+                        .size = clamp(start, least, most),
+                        .patience = FIRST_PATIENCE};
+    adapt->home = adapt->size;
+    /* Look at the neighbours as soon as home has been measured. */
+    adapt->windows = FIRST_PATIENCE;
+}
+
+static uint64_t classic(ts_adapt *adapt, double pressure)
+{
+    if (pressure > PRESSED)
+        adapt->size = ts_max(adapt->least, adapt->size * 8 / 10);
+    else if (pressure > 0 && pressure < RELAXED)
+        adapt->size = ts_min(adapt->most, adapt->size * 12 / 10);
+    return adapt->size;
+}
+
+/* Trials run in the order: half, double. */
+static uint64_t neighbour(const ts_adapt *adapt, int probe)
+{
+    uint64_t size = probe == 1 ? adapt->home / 2 : adapt->home * 2;
+    return size < adapt->least || size > adapt->most ? 0 : size;
+}
+
+static uint64_t start_trial(ts_adapt *adapt, int probe)
+{
+    for (; probe <= 2; probe++) {
+        uint64_t size = neighbour(adapt, probe);
+        if (size == 0) continue;
+        adapt->probe = probe;
+        return adapt->size = size;
+    }
+    adapt->probe = 0;
+    adapt->windows = 0;
+    return adapt->size = adapt->home;
+}
+
+static void move_home(ts_adapt *adapt, double rate)
+{
+    adapt->home = adapt->size;
+    adapt->home_rate = rate;
+    adapt->probe = 0;
+    adapt->patience = FIRST_PATIENCE;
+    adapt->windows = FIRST_PATIENCE; /* go on in that direction at once */
+    adapt->changes++;
+}
+
+static uint64_t climb(ts_adapt *adapt, double rate)
+{
+    if (adapt->probe != 0) {
+        int probe = adapt->probe;
+        if (rate > adapt->home_rate * WIN) {
+            move_home(adapt, rate);
+            return adapt->size;
+        }
+        uint64_t size = start_trial(adapt, probe + 1);
+        if (adapt->probe == 0) /* nobody won: look again, but later */
+            adapt->patience =
+                ts_min(adapt->patience * 2, LONGEST_PATIENCE);
+        return size;
+    }
+    adapt->home_rate = adapt->home_rate == 0
+                         ? rate
+                         : adapt->home_rate * 0.75 + rate * 0.25;
+    if (++adapt->windows <= adapt->patience) return adapt->size;
+    return start_trial(adapt, 1);
+}
+
+uint64_t ts_adapt_step(ts_adapt *adapt, const ts_adapt_window *window)
+{
+    if (adapt->rule == TS_ADAPT_NONE) return adapt->size;
+    if (adapt->rule == TS_ADAPT_CLASSIC)
+        return classic(adapt, window->pressure);
+    if (window->pressure > PRESSED && adapt->home > adapt->least) {
+        adapt->home = adapt->size = adapt->home / 2;
+        adapt->home_rate = 0;
+        adapt->probe = 0;
+        adapt->windows = 0;
+        adapt->changes++;
+        return adapt->size;
+    }
+    return climb(adapt, window->rate);
+}

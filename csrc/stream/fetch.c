@@ -1,0 +1,293 @@
+#include "fetch.h"
+
+#include <stdlib.h>
+
+#include "core/base.h"
+#include "core/slab.h"
+#include "gather.h"
+#include "inflating.h"
+
+enum { MEASURED_TILE = 2048 }; /* elements turned to F32 at a time for stats */
+
+struct ts_fetcher {
+    ts_reader *reader;        /* owned */
+    ts_buffer *stage;         /* retained */
+    ts_inflating *inflating;  /* borrowed from the stream; may be NULL */
+    ts_checksum *checksum;    /* owned; NULL when none is asked for */
+    ts_looks looks;
+};
+
+/* ---- recipes ----------------------------------------------------------- */
+
+static uint8_t swap_width(const ts_tensor *tensor)
+{
+    bool swapped = tensor->storage == TS_SWAPPED
+                || tensor->storage == TS_DEFLATED_SWAPPED;
+    uint32_t width = ts_dtype_block_size(tensor->dtype);
+    if (!swapped || width == 1) return 0;
+    bool pair = ts_dtype_class_of(tensor->dtype) == TS_CLASS_COMPLEX;
+    return (uint8_t)(pair ? width / 2 : width);
+}
+
+static bool is_float(ts_dtype dtype)
+{
+    ts_dtype_class class = ts_dtype_class_of(dtype);
+    return class == TS_CLASS_FLOAT || class == TS_CLASS_PACKED
+        || class == TS_CLASS_BLOCK;
+}
+
+static ts_dtype target_of(const ts_tensor *tensor, ts_form form,
+                          ts_dtype dtype)
+{
+    if (form == TS_FORM_FLOATS && is_float(tensor->dtype)) return dtype;
+    if (ts_dtype_class_of(tensor->dtype) == TS_CLASS_BLOCK) return TS_F32;
+    return tensor->dtype;
+}
+
+static ts_status find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
+                      ts_recipe *out, ts_error *error)
+{
+    uint32_t block = ts_dtype_block_count(tensor->dtype);
+    uint32_t in_size = ts_dtype_block_size(tensor->dtype);
+
+    *out = (ts_recipe){.from = tensor->dtype,
+                       .to = tensor->dtype,
+                       .widths = {block, in_size, in_size}};
+    if (form == TS_FORM_RAW) return TS_OK;
+    out->swap_width = swap_width(tensor);
+    out->to = target_of(tensor, form, dtype);
+    out->unpacks = out->to == out->from
+                && ts_dtype_class_of(out->from) == TS_CLASS_PACKED;
+    out->converts = out->to != out->from || out->unpacks;
+    if (out->unpacks) {
+        out->widths.out_size = block;
+        return ts_convert_unpack(out->from, &out->convert, error);
+    }
+    if (!out->converts) return TS_OK;
+    out->widths.out_size = block * ts_dtype_block_size(out->to);
+    return ts_convert_find(out->from, out->to, &out->convert, error);
+}
+
+ts_status ts_recipe_find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
+                         ts_recipe *out, ts_error *error)
+{
+    return ts_error_in_tensor(error, find(tensor, form, dtype, out, error),
+                              tensor->name.bytes, tensor->name.size);
+}
+
+/* ---- the fetcher ------------------------------------------------------- */
+
+ts_status ts_fetcher_new(ts_engine engine, ts_buffer *stage,
+                         ts_inflating *inflating, ts_looks looks,
+                         ts_fetcher **out, ts_error *error)
+{
+    ts_status status;
+    ts_fetcher *fetcher = calloc(1, sizeof *fetcher);
+
+    *out = NULL;
+    if (fetcher == NULL)
+        return ts_fail(error, TS_NOMEM, "cannot allocate a fetcher");
+    fetcher->stage = ts_buffer_retain(stage);
+    fetcher->inflating = inflating;
+    fetcher->looks = looks;
+    status = ts_reader_new(engine, &fetcher->reader, error);
+    if (status == TS_OK && looks.checksum != TS_CHECKSUM_NONE)
+        status = ts_checksum_new(looks.checksum, &fetcher->checksum, error);
+    if (status != TS_OK) {
+        ts_fetcher_free(fetcher);
+        return status;
+    }
+    *out = fetcher;
+    return TS_OK;
+}
+
+void ts_fetcher_free(ts_fetcher *fetcher)
+{
+    if (fetcher == NULL) return;
+    ts_checksum_free(fetcher->checksum);
+    ts_reader_free(fetcher->reader);
+    ts_buffer_release(fetcher->stage);
+    free(fetcher);
+}
+
+const ts_reader_stats *ts_fetcher_stats(const ts_fetcher *fetcher)
+{
+    return ts_reader_stats_of(fetcher->reader);
+}
+
+/* ---- one piece: file bytes into contiguous memory ---------------------- */
+
+typedef struct {
+    ts_fetcher *fetcher;
+    const ts_tensor *tensor;
+    const ts_recipe *recipe;
+    ts_file *file; /* borrowed from the catalog */
+    ts_outcome *outcome;
+} task;
+
+static uint64_t in_bytes(const ts_recipe *recipe, uint64_t elements)
+{
+    return elements / recipe->widths.block * recipe->widths.in_size;
+}
+
+static uint64_t out_bytes(const ts_recipe *recipe, uint64_t elements)
+{
+    return elements / recipe->widths.block * recipe->widths.out_size;
+}
+
+static bool is_deflated(const ts_tensor *tensor)
+{
+    return tensor->storage == TS_DEFLATED
+        || tensor->storage == TS_DEFLATED_SWAPPED;
+}
+
+/* Elements [start, start + count) as the file holds them, in logical order. */
+static ts_status bring(const task *job, uint64_t start, uint64_t count,
+                       uint8_t *into, ts_error *error)
+{
+    const ts_tensor *tensor = job->tensor;
+    ts_fetcher *fetcher = job->fetcher;
+    uint64_t skip = in_bytes(job->recipe, start);
+    uint64_t size = in_bytes(job->recipe, count);
+
+    job->outcome->file_bytes += size;
+    if (is_deflated(tensor) && tensor->strides == NULL)
+        return ts_inflating_read(fetcher->inflating, fetcher->reader,
+                                 job->file, tensor, skip, into, (size_t)size,
+                                 error);
+    if (tensor->strides != NULL)
+        return ts_gather(fetcher->reader, fetcher->inflating, job->file,
+                         tensor, start, count,
+                         ts_buffer_data(fetcher->stage),
+                         ts_buffer_size(fetcher->stage) / 2, into, error);
+    return ts_reader_read(fetcher->reader, job->file, tensor->offset + skip,
+                          into, (size_t)size, error);
+}
+
+/* ---- looking at the bytes ---------------------------------------------- */
+
+static ts_status measure_as_f32(ts_stats *stats, ts_dtype dtype,
+                                const uint8_t *bytes, uint64_t count,
+                                ts_error *error)
+{
+    float tile[MEASURED_TILE];
+    uint32_t block = ts_dtype_block_count(dtype);
+    uint32_t block_size = ts_dtype_block_size(dtype);
+    ts_convert convert;
+
+    TS_TRY(ts_convert_find(dtype, TS_F32, &convert, error));
+    for (uint64_t done = 0; done < count;) {
+        uint64_t n = ts_min(count - done, MEASURED_TILE);
+        ts_convert_run(&convert, bytes + done / block * block_size,
+                       (uint8_t *)tile, (size_t)n);
+        TS_TRY(ts_stats_add(stats, TS_F32, (const uint8_t *)tile, (size_t)n,
+                            error));
+        done += n;
+    }
+    return TS_OK;
+}
+
+static ts_status measure(ts_stats *stats, ts_dtype dtype, const uint8_t *bytes,
+                         uint64_t count, ts_error *error)
+{
+    switch (ts_dtype_class_of(dtype)) {
+    case TS_CLASS_PACKED:
+    case TS_CLASS_BLOCK:
+        return measure_as_f32(stats, dtype, bytes, count, error);
+    case TS_CLASS_COMPLEX: /* its parts, as two numbers */
+        dtype = dtype == TS_C64 ? TS_F32 : TS_F64;
+        return ts_stats_add(stats, dtype, bytes, (size_t)count * 2, error);
+    default: return ts_stats_add(stats, dtype, bytes, (size_t)count, error);
+    }
+}
+
+/* Everything that is done to one piece once it is in memory. */
+static ts_status finish(const task *job, uint8_t *bytes, uint64_t count,
+                        uint8_t *out, ts_error *error)
+{
+    const ts_recipe *recipe = job->recipe;
+    ts_fetcher *fetcher = job->fetcher;
+    size_t size = (size_t)in_bytes(recipe, count);
+
+    if (fetcher->checksum != NULL)
+        ts_checksum_add(fetcher->checksum, bytes, size);
+    if (recipe->swap_width != 0)
+        ts_swap_bytes(bytes, size / recipe->swap_width, recipe->swap_width);
+    if (fetcher->looks.stats)
+        TS_TRY(measure(&job->outcome->stats, recipe->from, bytes, count,
+                       error));
+    if (recipe->converts && out != NULL)
+        ts_convert_run(&recipe->convert, bytes, out, (size_t)count);
+    return TS_OK;
+}
+
+/* ---- the chunk ---------------------------------------------------------- */
+
+uint64_t ts_fetch_shift(const ts_catalog *catalog, const ts_recipe *recipe,
+                        const ts_chunk *chunk)
+{
+    const ts_tensor *tensor = ts_catalog_tensor(catalog, chunk->row);
+    if (recipe->converts || tensor->strides != NULL || is_deflated(tensor))
+        return 0;
+    uint64_t at = tensor->offset + in_bytes(recipe, chunk->start);
+    uint64_t shift = at % TS_SLAB_GRAIN;
+    /* 16 covers the alignment of every NumPy type. */
+    return shift % ts_min(recipe->widths.in_size, 16) == 0 ? shift : 0;
+}
+
+/* Into the stage and from there to out, as many elements at a time as fit. */
+static ts_status by_tiles(const task *job, const ts_chunk *chunk, uint8_t *out,
+                          ts_error *error)
+{
+    const ts_recipe *recipe = job->recipe;
+    ts_buffer *stage = job->fetcher->stage;
+    bool gathers = job->tensor->strides != NULL;
+    size_t room = ts_buffer_size(stage) / (gathers ? 2 : 1);
+    uint8_t *tile = ts_buffer_data(stage) + (gathers ? room : 0);
+    uint64_t most = room / recipe->widths.in_size * recipe->widths.block;
+
+    for (uint64_t at = chunk->start; at < chunk->stop;) {
+        uint64_t count = ts_min(chunk->stop - at, most);
+        TS_TRY(bring(job, at, count, tile, error));
+        TS_TRY(finish(job, tile, count,
+                      out == NULL
+                          ? NULL
+                          : out + out_bytes(recipe, at - chunk->start),
+                      error));
+        at += count;
+    }
+    return TS_OK;
+}
+
+static ts_status whole(const task *job, const ts_chunk *chunk, uint8_t *out,
+                       ts_error *error)
+{
+    uint64_t count = chunk->stop - chunk->start;
+    TS_TRY(bring(job, chunk->start, count, out, error));
+    return finish(job, out, count, NULL, error);
+}
+
+ts_status ts_fetch(ts_fetcher *fetcher, const ts_catalog *catalog,
+                   const ts_recipe *recipe, const ts_chunk *chunk,
+                   uint8_t *out, ts_outcome *outcome, ts_error *error)
+{
+    const ts_tensor *tensor = ts_catalog_tensor(catalog, chunk->row);
+    task job = {fetcher, tensor, recipe,
+               ts_catalog_file(catalog, tensor->file), outcome};
+
+    ts_stats_begin(&outcome->stats);
+    outcome->checksum = 0;
+    outcome->file_bytes = 0;
+    if (fetcher->checksum != NULL) ts_checksum_reset(fetcher->checksum);
+    ts_status status = TS_OK;
+    if (chunk->stop > chunk->start)
+        status = out != NULL && !recipe->converts
+                   ? whole(&job, chunk, out, error)
+                   : by_tiles(&job, chunk, out, error);
+    if (status != TS_OK)
+        return ts_error_in_tensor(error, status, tensor->name.bytes,
+                                  tensor->name.size);
+    if (fetcher->checksum != NULL)
+        outcome->checksum = ts_checksum_value(fetcher->checksum);
+    return TS_OK;
+}
