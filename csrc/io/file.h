@@ -1,0 +1,53 @@
+/* file.h -- what the engines may know about an open file.
+ *
+ * A ts_file never changes once it is open, but for `direct`: the second
+ * descriptor that O_DIRECT needs, opened by the first reader that wants it. */
+#ifndef TS_IO_FILE_H
+#define TS_IO_FILE_H
+
+#include <stdatomic.h>
+
+#include "io.h"
+
+/* Owned by direct.c.  `state` is published with release order after the other
+ * fields are set, and those do not change afterwards. */
+typedef struct {
+    atomic_int state; /* ts_direct_state */
+    int fd;           /* valid when READY or BROKEN; closed with the file */
+    int os_errno;     /* why it is BROKEN; 0 when the system has no O_DIRECT */
+    uint32_t memory_alignment, offset_alignment;
+} ts_direct;
+
+struct ts_file {
+    atomic_size_t refs;
+    int fd;            /* owned; -1 when the file is memory */
+    ts_buffer *memory; /* shared; NULL for real files */
+    ts_file_identity identity;
+    ts_direct *direct; /* owned: apart, because a const file may open it */
+    char path[];
+};
+
+/* Inside the file as it was opened?  TS_FORMAT otherwise. */
+ts_status ts_file_check_range(const ts_file *file, uint64_t offset,
+                              uint64_t size, ts_error *error);
+
+/* What a read that gave nothing at `offset` means: TS_CHANGED when the file
+ * has shrunk since it was opened, TS_IO when it has not. */
+ts_status ts_file_fail_end(const ts_file *file, uint64_t offset,
+                           ts_error *error);
+
+/* A read that failed with os_errno; the sentence says where and why. */
+ts_status ts_file_fail_read(const ts_file *file, uint64_t offset,
+                            int os_errno, ts_error *error);
+
+/* Read size bytes through `fd`, which is one of the file's: retries EINTR and
+ * short counts; counts calls that moved data.  The range was checked. */
+ts_status ts_file_read_fd(const ts_file *file, int fd, uint64_t offset,
+                          void *into, size_t size, uint64_t *calls,
+                          ts_error *error);
+
+/* Open a second descriptor of the very same file, with these extra flags.
+ * -1 with *os_errno when that cannot be done. */
+int ts_file_reopen(const ts_file *file, int flags, int *os_errno);
+
+#endif
