@@ -217,18 +217,19 @@ static bool split(span *hole, uint64_t size)
     return true;
 }
 
-ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t tag,
-                       ts_buffer **out, ts_error *error)
+ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t lead,
+                       uint64_t tag, ts_buffer **out, ts_error *error)
 {
     ts_status status;
     uint64_t whole = ts_max(1, size);
 
     *out = NULL;
-    if (whole > slab->size)
+    assert(lead < TS_SLAB_GRAIN);
+    if (whole > slab->size - lead)
         return ts_fail(error, TS_BUDGET, "%llu bytes exceed the %llu of the "
                        "budget", (unsigned long long)size,
                        (unsigned long long)slab->size);
-    whole = ts_round_up(whole, TS_SLAB_GRAIN);
+    whole = ts_round_up(whole + lead, TS_SLAB_GRAIN);
 
     pthread_mutex_lock(&slab->lock);
     span *hole = find_hole(slab, whole);
@@ -244,7 +245,7 @@ ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t tag,
         status = ts_fail(error, TS_NOMEM, "cannot allocate a slab entry");
         goto done;
     }
-    status = ts_buffer_wrap(slab->memory + hole->at, (size_t)ts_max(1, size),
+    status = ts_buffer_wrap(slab->memory + hole->at + lead, (size_t)size,
                             TS_ORIGIN_SLAB, end_block, hole, out, error);
     if (status != TS_OK) {
         if (hole->next != NULL && !hole->next->used) absorb_next(hole);

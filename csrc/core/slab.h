@@ -29,10 +29,12 @@ ts_status ts_slab_new(uint64_t size, int node, ts_slab **out, ts_error *error);
  * still held when they are released.  NULL is fine. */
 void ts_slab_close(ts_slab *slab);
 
-/* The lowest block of at least size bytes, tagged for whoever asks what is
- * held.  TS_BUDGET when no hole is large enough. */
-ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t tag,
-                       ts_buffer **out, ts_error *error);
+/* The lowest hole that holds size bytes, tagged for whoever asks what is held.
+ * The buffer starts lead bytes past a grain (0 <= lead < TS_SLAB_GRAIN), so
+ * that it can be congruent with a file offset.  TS_BUDGET when no hole is
+ * large enough. */
+ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t lead,
+                       uint64_t tag, ts_buffer **out, ts_error *error);
 
 uint64_t ts_slab_size(const ts_slab *slab);
 uint64_t ts_slab_used(ts_slab *slab);

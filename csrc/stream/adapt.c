@@ -115,3 +115,11 @@ uint64_t ts_adapt_step(ts_adapt *adapt, const ts_adapt_window *window)
     }
     return climb(adapt, window->rate);
 }
+
+uint32_t ts_adapt_depth(uint32_t depth, uint32_t most, uint32_t stalls,
+                        uint32_t deliveries)
+{
+    if (stalls * 10 > deliveries) depth *= 2;
+    if (stalls == 0 && depth > 2) depth -= 1;
+    return (uint32_t)clamp(depth, 2, most);
+}

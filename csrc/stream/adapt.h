@@ -40,4 +40,10 @@ typedef struct {
 /* Returns the size for the next window. */
 uint64_t ts_adapt_step(ts_adapt *adapt, const ts_adapt_window *window);
 
+/* How many chunks to have on the way: `stalls` of `deliveries` found the next
+ * one not ready.  Doubles while more than one in ten waits, and lets go of one
+ * when none does, within [2, most]. */
+uint32_t ts_adapt_depth(uint32_t depth, uint32_t most, uint32_t stalls,
+                        uint32_t deliveries);
+
 #endif

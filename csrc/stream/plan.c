@@ -3,10 +3,11 @@
 #include "core/base.h"
 
 void ts_plan_begin(ts_plan *plan, const ts_catalog *catalog,
-                   const ts_item *items, uint32_t count)
+                   const ts_item *items, uint32_t count, bool by_rows)
 {
-    *plan = (ts_plan){catalog, items, count, 0,
-                      count > 0 ? items[0].start : 0};
+    *plan = (ts_plan){catalog, items,
+                      count,   by_rows,
+                      0,       count > 0 ? items[0].start : 0};
 }
 
 /* The end of a piece that starts at `at` and may hold `most` elements: on the
@@ -38,8 +39,15 @@ bool ts_plan_peek(const ts_plan *plan, ts_limit limit, ts_chunk *out)
 
     *out = (ts_chunk){plan->item, item->row, plan->at, item->stop, true};
     if (item->stop - plan->at <= most) return true;
-    out->stop = cut_at(ts_catalog_tensor(plan->catalog, item->row), plan->at,
-                       most, widths->block);
+    /* 8 blocks of any size are whole 64-bit words, for checksums. */
+    out->stop = plan->by_rows
+                  ? cut_at(ts_catalog_tensor(plan->catalog, item->row),
+                           plan->at, most, widths->block)
+                  : plan->at
+                        + (most > 8 * (uint64_t)widths->block
+                               ? most / (8 * (uint64_t)widths->block)
+                                     * (8 * (uint64_t)widths->block)
+                               : most);
     if (out->stop > item->stop) out->stop = item->stop;
     out->is_last = out->stop == item->stop;
     return true;

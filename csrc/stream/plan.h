@@ -34,12 +34,13 @@ typedef struct {
     const ts_catalog *catalog; /* borrowed from the stream, which retains it */
     const ts_item *items;      /* borrowed from the same */
     uint32_t count;
+    bool by_rows;  /* cut on rows; else on any 8 blocks */
     uint32_t item; /* the cursor */
     uint64_t at;   /* next element of items[item] */
 } ts_plan;
 
 void ts_plan_begin(ts_plan *plan, const ts_catalog *catalog,
-                   const ts_item *items, uint32_t count);
+                   const ts_item *items, uint32_t count, bool by_rows);
 
 /* How large a chunk may be; never less than one block comes. */
 typedef struct {
@@ -47,8 +48,8 @@ typedef struct {
     uint64_t elements; /* UINT64_MAX where only bytes matter */
 } ts_limit;
 
-/* Cut the next chunk within the limit.  It ends on whole rows of the
- * outermost dimension that allows it.  Tensors without elements come as one
+/* Cut the next chunk within the limit.  By rows it ends on whole rows of
+ * the outermost dimension that allows it.  Tensors without elements come as one
  * empty chunk.  False at the end. */
 bool ts_plan_next(ts_plan *plan, ts_limit limit, ts_chunk *out);
 /* The same without moving on. */

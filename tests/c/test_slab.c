@@ -19,20 +19,20 @@ static void blocks_are_recycled_lowest_first(void)
     CHECK_OK(ts_slab_new(10 * TS_SLAB_GRAIN + 5, -1, &slab, error));
     CHECK(ts_slab_size(slab) == 10 * TS_SLAB_GRAIN);
     ts_slab_on_return(slab, count_return, &returned);
-    CHECK_OK(ts_slab_take(slab, 3 * TS_SLAB_GRAIN, 1, &a, error));
-    CHECK_OK(ts_slab_take(slab, 1, 2, &b, error));
-    CHECK_OK(ts_slab_take(slab, 3 * TS_SLAB_GRAIN, 3, &c, error));
+    CHECK_OK(ts_slab_take(slab, 3 * TS_SLAB_GRAIN, 0, 1, &a, error));
+    CHECK_OK(ts_slab_take(slab, 1, 0, 2, &b, error));
+    CHECK_OK(ts_slab_take(slab, 3 * TS_SLAB_GRAIN, 0, 3, &c, error));
     CHECK(ts_slab_used(slab) == 7 * TS_SLAB_GRAIN);
     CHECK(ts_slab_largest(slab) == 3 * TS_SLAB_GRAIN);
     memset(ts_buffer_data(a), 1, ts_buffer_size(a));
     uint8_t *at = ts_buffer_data(a);
     ts_buffer_release(a);
     CHECK(returned == 1);
-    CHECK_OK(ts_slab_take(slab, 2 * TS_SLAB_GRAIN, 4, &d, error));
+    CHECK_OK(ts_slab_take(slab, 2 * TS_SLAB_GRAIN, 0, 4, &d, error));
     CHECK(ts_buffer_data(d) == at, "the hole at the bottom is used first");
-    CHECK_FAILS(ts_slab_take(slab, 4 * TS_SLAB_GRAIN, 5, &a, error), TS_BUDGET,
+    CHECK_FAILS(ts_slab_take(slab, 4 * TS_SLAB_GRAIN, 0, 5, &a, error), TS_BUDGET,
                 "no room");
-    CHECK_FAILS(ts_slab_take(slab, 40 * TS_SLAB_GRAIN, 5, &a, error),
+    CHECK_FAILS(ts_slab_take(slab, 40 * TS_SLAB_GRAIN, 0, 5, &a, error),
                 TS_BUDGET, "exceed");
 
     ts_slab_block held[2];
@@ -53,8 +53,8 @@ static void blocks_outlive_their_slab(void)
     ts_slab *slab;
     ts_buffer *a, *b;
     CHECK_OK(ts_slab_new(8 * TS_MIB, -1, &slab, error));
-    CHECK_OK(ts_slab_take(slab, TS_MIB, 0, &a, error));
-    CHECK_OK(ts_slab_take(slab, TS_MIB, 0, &b, error));
+    CHECK_OK(ts_slab_take(slab, TS_MIB, 0, 0, &a, error));
+    CHECK_OK(ts_slab_take(slab, TS_MIB, 0, 0, &b, error));
     memset(ts_buffer_data(a), 7, TS_MIB);
     memset(ts_buffer_data(b), 8, TS_MIB);
     ts_slab_close(slab);
@@ -82,7 +82,7 @@ static void *churn(void *argument)
         int k = rand_r(&seed) % 4;
         ts_buffer_release(mine[k]);
         mine[k] = NULL;
-        ts_slab_take(slab, (uint64_t)(rand_r(&seed) % 40000) + 1, 9, &mine[k],
+        ts_slab_take(slab, (uint64_t)(rand_r(&seed) % 40000) + 1, 0, 9, &mine[k],
                      NULL);
         if (mine[k] != NULL) {
             uint8_t *data = ts_buffer_data(mine[k]);

@@ -1,0 +1,37 @@
+#include "layout.h"
+
+#include "core/base.h"
+#include "core/slab.h"
+
+/* 256 KiB is where reading and looking meet in a second-level cache of 1 MiB;
+ * see benchmarks/README.md for the curve around it. */
+static const uint64_t start_size = 256 * TS_KIB;
+static const uint64_t least_size = 16 * TS_KIB;
+static const uint64_t most_size = 8 * TS_MIB;
+
+void ts_layout_of(const ts_layout_question *question, ts_layout *out)
+{
+    uint64_t fetchers = (uint64_t)question->fetchers;
+    /* Two chunks at the consumer, one in each thread's hands, one ready. */
+    uint64_t shares = question->delivers ? fetchers + 3 : 0;
+    uint64_t stage = TS_SLAB_GRAIN;
+
+    if (question->stages && question->delivers)
+        stage = ts_min(start_size, question->budget / (8 * fetchers));
+    else if (question->stages)
+        stage = ts_min(TS_MIB, question->budget / fetchers);
+    stage = ts_max(ts_round_down(stage, TS_SLAB_GRAIN), TS_SLAB_GRAIN);
+    uint64_t left = question->budget - ts_min(question->budget, stage * fetchers);
+
+    out->stage = stage;
+    out->most = shares > 0 ? left / shares : most_size;
+    /* A block that starts off a page border takes one more page. */
+    if (shares > 0)
+        out->most -= ts_min(out->most / 2, TS_SLAB_GRAIN);
+    else if (question->stages)
+        out->most = stage;
+    out->most = ts_max(ts_min(out->most, most_size), TS_SLAB_GRAIN);
+    out->least = ts_min(least_size, out->most);
+    out->start = ts_min(question->cold ? 4 * start_size : start_size,
+                        out->most);
+}
