@@ -5,8 +5,6 @@
 
 #include <math.h>
 
-#include "stream/layers.h"
-
 /* count elements of dtype must lie in size bytes exactly. */
 static bool check_bytes(ts_dtype dtype, Py_ssize_t count, Py_ssize_t size)
 {

@@ -18,6 +18,12 @@ static int module_exec(PyObject *module)
     ts_state *state = ts_state_of(module);
     if (ts_py_add_errors(module, state) < 0
         || ts_py_add_buffer(module, state) < 0
+        || ts_py_add_catalog(module, state) < 0
+        || ts_py_add_chunk(module, state) < 0
+        || ts_py_add_stream(module, state) < 0
+        || PyModule_AddFunctions(module, ts_py_catalog_functions) < 0
+        || PyModule_AddFunctions(module, ts_py_chunk_functions) < 0
+        || PyModule_AddFunctions(module, ts_py_stream_functions) < 0
         || PyModule_AddFunctions(module, ts_py_numbers) < 0)
         return -1;
     return add_facts(module);
@@ -26,8 +32,8 @@ static int module_exec(PyObject *module)
 /* Everything in the state, so that traverse and clear cannot disagree. */
 #define TS_STATE_MAP(XX)                                                      \
     XX(Error) XX(FormatError) XX(CorruptionError) XX(ChangedError)            \
-    XX(BudgetError) XX(UnsupportedError) XX(CancelledError) XX(Buffer)        \
-    XX(Catalog) XX(Stream) XX(Chunk) XX(Sampler)
+    XX(BudgetError) XX(UnsupportedError) XX(CancelledError) XX(make_array)    \
+    XX(Buffer) XX(Catalog) XX(Stream) XX(Chunk) XX(Sampler)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {

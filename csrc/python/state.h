@@ -12,7 +12,7 @@
 #include "core/dtype.h"
 #include "core/names.h"
 #include "core/status.h"
-#include "quant/quant.h"
+#include "stream/stream.h"
 
 typedef struct {
     PyObject *Error;           /* tensorstream.Error, base of the rest */
@@ -22,6 +22,7 @@ typedef struct {
     PyObject *BudgetError;     /* also a MemoryError */
     PyObject *UnsupportedError; /* also a NotImplementedError */
     PyObject *CancelledError;
+    PyObject *make_array; /* arrays.py's function, or NULL before it came */
     PyTypeObject *Buffer;
     PyTypeObject *Catalog;
     PyTypeObject *Stream;
@@ -58,6 +59,21 @@ PyObject *ts_py_shape(const uint64_t *shape, uint32_t ndim); /* a tuple */
 /* Set key to value and give value up; -1 with an exception when value is
  * NULL or the dict fails. */
 int ts_py_set(PyObject *dict, const char *key, PyObject *value);
+
+/* py_catalog.c */
+ts_catalog *ts_py_catalog(PyObject *catalog); /* borrowed */
+int ts_py_add_catalog(PyObject *module, ts_state *state);
+extern PyMethodDef ts_py_catalog_functions[];
+
+/* py_chunk.c: one delivery as a Python object; takes the buffer over. */
+PyObject *ts_py_chunk_new(ts_state *state, PyObject *catalog,
+                          const ts_delivery *delivery);
+int ts_py_add_chunk(PyObject *module, ts_state *state);
+extern PyMethodDef ts_py_chunk_functions[];
+
+/* py_stream.c */
+int ts_py_add_stream(PyObject *module, ts_state *state);
+extern PyMethodDef ts_py_stream_functions[];
 
 /* fn_numbers.c: convert, unpack, statistics, role; and what they share. */
 PyObject *ts_py_stats(const ts_stats *stats); /* a dict */

@@ -52,8 +52,9 @@ static ts_status find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
 
     *out = (ts_recipe){.from = tensor->dtype,
                        .to = tensor->dtype,
+                       .raw = form == TS_FORM_RAW,
                        .widths = {block, in_size, in_size}};
-    if (form == TS_FORM_RAW) return TS_OK;
+    if (out->raw) return TS_OK;
     out->swap_width = swap_width(tensor);
     out->to = target_of(tensor, form, dtype);
     out->unpacks = out->to == out->from

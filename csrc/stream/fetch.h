@@ -21,7 +21,8 @@ typedef enum {
 } ts_form;
 
 typedef struct {
-    ts_dtype from, to;  /* to: U8 when raw or unpacked */
+    ts_dtype from, to;
+    bool raw;           /* delivered as the file's bytes */
     bool converts;      /* else the bytes are copied */
     bool unpacks;       /* to codes of F4 or F6, one a byte */
     uint8_t swap_width; /* bytes to reverse, 0 for none */

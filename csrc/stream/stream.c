@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -338,9 +339,9 @@ void ts_stream_free(ts_stream *stream)
 
 /* ---- cutting: lock held --------------------------------------------------- */
 
-static ticket *slot_of(ts_stream *stream, uint64_t ticket)
+static ticket *slot_of(ts_stream *stream, uint64_t number)
 {
-    return &stream->slots[ticket % TS_STREAM_MOST_DEPTH];
+    return &stream->slots[number % TS_STREAM_MOST_DEPTH];
 }
 
 static bool all_cut(const ts_stream *stream)
