@@ -11,6 +11,11 @@
 
 typedef struct ts_draft ts_draft;
 
+ts_status ts_draft_new(ts_format format, ts_draft **out, ts_error *error);
+void ts_draft_free(ts_draft *draft); /* NULL is fine */
+/* Takes the draft over, whether it succeeds or not. */
+ts_status ts_draft_finish(ts_draft *draft, ts_catalog **out, ts_error *error);
+
 /* Expected number of tensors, before the first one: sizes the name table.
  * Already checked by the caller against the bytes that could hold them. */
 ts_status ts_draft_expect(ts_draft *draft, uint64_t tensors, ts_error *error);
@@ -32,10 +37,13 @@ ts_status ts_draft_file(ts_draft *draft, ts_file *file, uint32_t *index,
 ts_status ts_draft_tensor(ts_draft *draft, const ts_tensor *row, uint64_t at,
                           ts_error *error);
 uint32_t ts_draft_count(const ts_draft *draft);
+/* Good until the next ts_draft_tensor.  Aliases are found at the end. */
 const ts_tensor *ts_draft_row(const ts_draft *draft, uint32_t row);
+bool ts_draft_find(const ts_draft *draft, ts_name name, uint32_t *row);
 
-/* Add a metadata value; key and bytes are copied.  Duplicate keys are
- * TS_FORMAT. */
+/* Add a metadata value; key and bytes are copied.  A key that the same file
+ * has given before is TS_FORMAT; of keys that several files give (each shard
+ * says "format": "pt") the first value stays. */
 ts_status ts_draft_value(ts_draft *draft, const ts_value *value, uint64_t at,
                          ts_error *error);
 const ts_value *ts_draft_find_value(const ts_draft *draft, const char *key);
@@ -43,6 +51,10 @@ const ts_value *ts_draft_find_value(const ts_draft *draft, const char *key);
 /* Valid UTF-8 (no overlong forms, surrogates, NUL), at most TS_MAX_NAME. */
 ts_status ts_check_name(ts_name name, const char *what, uint64_t at,
                         ts_error *error);
+
+/* One file that holds tensors, by its magic: every format but an index. */
+ts_status ts_parse_tensors(ts_file *file, uint32_t index, ts_draft *draft,
+                           ts_error *error);
 
 /* The parsers; file is index `index` in the draft. */
 bool ts_safetensors_matches(const uint8_t *head, size_t size, uint64_t total);
@@ -54,6 +66,24 @@ bool ts_gguf_matches(const uint8_t *head, size_t size);
 ts_status ts_gguf_parse(ts_file *file, uint32_t index, ts_draft *draft,
                         ts_error *error);
 bool ts_npy_matches(const uint8_t *head, size_t size);
+
+/* What the header of an array file says.  Reads at most TS_NPY_HEAD bytes of
+ * head, which need not hold more of the file. */
+enum { TS_NPY_HEAD = 10012 }; /* NumPy's own cap on the literal, plus 12 */
+typedef struct {
+    ts_dtype dtype;
+    uint32_t ndim;
+    uint64_t shape[TS_MAX_DIMS];
+    uint64_t elements, size; /* product of shape; bytes of the data */
+    uint64_t data;           /* where it starts, from the start of head */
+    bool fortran;            /* the first dimension is the fastest */
+    bool swapped;            /* big-endian elements of more than a byte */
+} ts_npy;
+ts_status ts_npy_header(const uint8_t *head, size_t size, ts_npy *out,
+                        ts_error *error);
+/* The strides, in elements, of a fortran-ordered array. */
+void ts_npy_strides(const ts_npy *npy, int64_t strides[TS_MAX_DIMS]);
+
 /* name: the tensor's; a plain .npy is called after its file's stem. */
 ts_status ts_npy_parse(ts_file *file, uint32_t index, ts_name name,
                        ts_draft *draft, ts_error *error);
