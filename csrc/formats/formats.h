@@ -120,6 +120,11 @@ uint32_t ts_catalog_value_count(const ts_catalog *catalog);
 const ts_value *ts_catalog_value(const ts_catalog *catalog, uint32_t index);
 uint64_t ts_catalog_memory(const ts_catalog *catalog); /* bytes it occupies */
 
+/* The archive members that carry a CRC-32, each once, as U8 tensors named
+ * after a tensor they hold, with has_crc32.  Empty for other formats. */
+ts_status ts_catalog_members(const ts_catalog *catalog, ts_catalog **out,
+                             ts_error *error);
+
 /* ---- arrays that are already in memory -------------------------------- */
 
 /* A catalog built by hand: add rows, then finish.  Used for dicts of arrays
