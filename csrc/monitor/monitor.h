@@ -22,8 +22,12 @@ typedef struct {
     uint64_t rss_peak;     /* VmHWM */
     uint64_t pss;          /* /proc/self/smaps_rollup; only when asked: slow */
     uint64_t swap;         /* VmSwap */
-    uint64_t cgroup_used;  /* of the tightest memory control group, v1 or v2 */
-    uint64_t cgroup_limit; /* UNKNOWN when none limits us */
+    uint64_t cgroup_limit; /* the smallest of our memory control group and of
+                              those around it, v1 or v2; UNKNOWN when none */
+    uint64_t cgroup_used;  /* of the group that has that limit, file cache
+                              included; of our own group when none has one */
+    uint64_t cgroup_room;  /* the least that any of these groups leaves, file
+                              cache that can be dropped counted as free */
     uint64_t address_limit; /* RLIMIT_AS, UNKNOWN when unlimited */
     uint64_t address_used;  /* virtual size */
     uint64_t available;    /* MemAvailable of the machine */
@@ -52,12 +56,25 @@ typedef struct {
                          and the spacing doubles, so the whole run stays */
 } ts_sampler_options;
 
+/* The first sample is taken before this returns, the last one by stop. */
 ts_status ts_sampler_new(const ts_sampler_options *options, ts_sampler **out,
                          ts_error *error);
-void ts_sampler_free(ts_sampler *sampler); /* stops the thread; NULL is fine */
+ts_status ts_sampler_new_at(const char *root,
+                            const ts_sampler_options *options,
+                            ts_sampler **out, ts_error *error);
+
+/* End the thread, and wait until it has ended.  What was sampled can still be
+ * read; a second stop does nothing. */
+void ts_sampler_stop(ts_sampler *sampler);
+void ts_sampler_free(ts_sampler *sampler); /* stops first; NULL is fine */
+
+/* All that follows may be called from any thread.  In a child process after
+ * fork, where there is no sampler thread, read takes a sample on the spot,
+ * history is empty, and the rest is TS_CLOSED. */
 
 /* A threshold on rss: crossing it upwards is remembered as an event, again
- * only after rss fell below 95 % of it.  At most 32. */
+ * only after rss fell below 95 % of it.  At most 32.  An rss that is above
+ * already counts as a crossing at the next sample. */
 ts_status ts_sampler_threshold(ts_sampler *sampler, uint64_t bytes,
                                uint32_t *index, ts_error *error);
 
@@ -66,16 +83,21 @@ typedef struct {
     ts_memory sample;
 } ts_sampler_event;
 
-/* Wait up to timeout_ms for the next event; *found tells whether one came. */
+/* Wait up to timeout_ms (0: do not) for the next event; *found tells whether
+ * one came.  The 64 latest are kept for whoever asks late.  TS_CLOSED once the
+ * sampler is stopped and all of them are delivered. */
 ts_status ts_sampler_next_event(ts_sampler *sampler, int timeout_ms,
                                 ts_sampler_event *out, bool *found,
                                 ts_error *error);
 
-/* The latest sample, the peaks so far (field-wise maxima of rss, pss, swap,
- * cgroup_used), how many were taken. */
+/* The latest sample, the peak so far, how many were taken; each out may be
+ * NULL.  The peak is the sample of the largest rss, with the field-wise maxima
+ * of rss, pss, swap and cgroup_used.  Its rss is exact, not only the largest
+ * one sampled, when the kernel's own high-water mark rose meanwhile. */
 void ts_sampler_read(ts_sampler *sampler, ts_memory *latest, ts_memory *peak,
                      uint64_t *taken);
-/* Copy up to `room` samples of the history, oldest first. */
+/* Copy up to `room` samples of the history, oldest first; with room for
+ * options.history of them the last is the latest sample. */
 uint32_t ts_sampler_history(ts_sampler *sampler, ts_memory *out,
                             uint32_t room);
 
