@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "core/base.h"
+#include "core/process.h"
 #include "proc.h"
 
 enum {
@@ -32,8 +32,8 @@ struct threshold {
 struct ts_sampler {
     uint64_t interval_ns;
     bool with_pss;
-    pid_t owner;    /* the process that has the thread */
-    ts_proc *proc;  /* owned; used by new, then by the thread alone */
+    uint64_t generation; /* of the process that has the thread */
+    ts_proc *proc;       /* owned; used by new, then by the thread alone */
     pthread_t thread;
 
     pthread_mutex_t mutex; /* protects all that follows */
@@ -258,7 +258,7 @@ static void start_locks(ts_sampler *sampler)
 
 static bool is_ours(const ts_sampler *sampler)
 {
-    return sampler->owner == getpid();
+    return sampler->generation == ts_process_generation();
 }
 
 static void dispose(ts_sampler *sampler)
@@ -278,7 +278,7 @@ static ts_status allocate(const ts_sampler_options *options, ts_sampler **out,
     sampler->interval_ns =
         (uint64_t)llround(options->interval * (double)NS_PER_S);
     sampler->with_pss = options->with_pss;
-    sampler->owner = getpid();
+    sampler->generation = ts_process_generation();
     sampler->history_room = options->history;
     sampler->stride = 1;
     sampler->history =
