@@ -1,37 +1,15 @@
 #include "torch.h"
 
-#include <stdio.h>
-
 #include "core/base.h"
 
 /* ---- the globals a checkpoint may name --------------------------------- */
 
-enum {
-    PLAIN, /* nothing more than its name */
-    STORAGE,
-    UNTYPED,
-    FOREIGN_STORAGE, /* of a type that we have no dtype for */
-    DTYPE,
-    FOREIGN_DTYPE,
-    TENSOR_TYPE, /* torch.Tensor and the classes that add no data to it */
-    TENSOR,      /* the functions that rebuild one */
-    TENSOR_V3,
-    PARAMETER,
-    FROM_TYPE,
-    REFUSED, /* tensors that are not a strided view of one storage */
-    ENCODE,
-    NUMPY_SCALAR,
-    NUMPY_DTYPE,
-    DEVICE,
-    COMPLEX,
-    NAMESPACE,
-};
-
 #define NAMED(module, name, what, detail)                                     \
-    {module, name, TS_PICKLE_NAMED, what, detail}
-#define CALLED(module, name, what) {module, name, TS_PICKLE_CALLED, what, 0}
-#define DICT(module, name) {module, name, TS_PICKLE_MAKES_DICT, PLAIN, 0}
-#define LIST(module, name) {module, name, TS_PICKLE_MAKES_LIST, PLAIN, 0}
+    {module, name, TS_PICKLE_NAMED, TS_TORCH_##what, detail}
+#define CALLED(module, name, what)                                            \
+    {module, name, TS_PICKLE_CALLED, TS_TORCH_##what, 0}
+#define DICT(module, name) {module, name, TS_PICKLE_MAKES_DICT, 0, 0}
+#define LIST(module, name) {module, name, TS_PICKLE_MAKES_LIST, 0, 0}
 
 static const ts_pickle_global globals[] = {
     CALLED("torch._utils", "_rebuild_tensor", TENSOR),
@@ -129,30 +107,36 @@ static const ts_pickle_global globals[] = {
     NAMED("numpy", "ndarray", PLAIN, 0),
     CALLED("numpy.core.multiarray", "scalar", NUMPY_SCALAR),
     CALLED("numpy._core.multiarray", "scalar", NUMPY_SCALAR),
-    CALLED("numpy.core.multiarray", "_reconstruct", PLAIN),
-    CALLED("numpy._core.multiarray", "_reconstruct", PLAIN),
+    CALLED("numpy.core.multiarray", "_reconstruct", NUMPY_ARRAY),
+    CALLED("numpy._core.multiarray", "_reconstruct", NUMPY_ARRAY),
+    CALLED("numpy.core.numeric", "_frombuffer", NUMPY_ARRAY),
+    CALLED("numpy._core.numeric", "_frombuffer", NUMPY_ARRAY),
 };
 
-static const ts_pickle_global *global_of(const ts_pickle_node *node)
+const ts_pickle_global *ts_torch_global(const ts_pickle_node *node)
 {
+    if (node == NULL) return NULL;
+    if (node->kind != TS_PICKLE_GLOBAL && node->kind != TS_PICKLE_CALL)
+        return NULL;
     return &globals[node->number];
 }
 
-/* The row of the table when the node names or calls one; else NULL. */
+bool ts_torch_calls(const ts_pickle_node *node, ts_torch_what what)
+{
+    return node != NULL && node->kind == TS_PICKLE_CALL
+        && globals[node->number].what == what;
+}
+
+/* The row of the table when the node names one without calling it. */
 static const ts_pickle_global *named(const ts_pickle_node *node)
 {
     if (node == NULL || node->kind != TS_PICKLE_GLOBAL) return NULL;
-    return global_of(node);
-}
-
-static bool calls(const ts_pickle_node *node, int what)
-{
-    return node->kind == TS_PICKLE_CALL && global_of(node)->what == what;
+    return &globals[node->number];
 }
 
 /* ---- storages ---------------------------------------------------------- */
 
-static bool is_text(const ts_pickle_node *node, const char *text)
+bool ts_torch_is_text(const ts_pickle_node *node, const char *text)
 {
     return node != NULL && node->kind == TS_PICKLE_STRING
         && node->size == strlen(text)
@@ -173,15 +157,16 @@ static ts_status storage_type(const ts_pickle_node *type, ts_torch_use *use,
                               ts_error *error)
 {
     const ts_pickle_global *row = named(type);
-    if (row != NULL && row->what == FOREIGN_STORAGE)
+    if (row != NULL && row->what == TS_TORCH_FOREIGN_STORAGE)
         return ts_fail(error, TS_FORMAT,
                        "holds a %s.%s, for which there is no dtype here",
                        row->module, row->name);
-    if (row == NULL || (row->what != STORAGE && row->what != UNTYPED))
+    if (row == NULL || (row->what != TS_TORCH_STORAGE
+                        && row->what != TS_TORCH_UNTYPED))
         return ts_fail(error, TS_FORMAT,
                        "persistent id names no type of storage");
     use->dtype = row->detail;
-    use->untyped = row->what == UNTYPED;
+    use->untyped = row->what == TS_TORCH_UNTYPED;
     return TS_OK;
 }
 
@@ -194,7 +179,7 @@ static ts_status read_use(ts_torch *torch, const ts_pickle_node *node,
     bool added;
 
     if (id->kind != TS_PICKLE_TUPLE || id->count < 5 || id->count > 6
-        || !is_text(ts_pickle_item(id, 0), "storage"))
+        || !ts_torch_is_text(ts_pickle_item(id, 0), "storage"))
         return ts_fail(error, TS_FORMAT,
                        "persistent id is not one of a storage");
     TS_TRY(storage_type(ts_pickle_item(id, 1), use, error));
@@ -259,163 +244,95 @@ ts_status ts_torch_unpickle_plain(const uint8_t *bytes, size_t size,
     return ts_pickle_read(bytes, size, NULL, 0, arena, out, error);
 }
 
-/* ---- the walk ---------------------------------------------------------- */
-
-typedef struct {
-    ts_pickle_node *node;
-    ts_pickle_run *run;
-    uint64_t at;       /* in the run */
-    uint64_t position; /* in the container */
-    size_t name_size;  /* of the container's own name */
-} level;
+/* ---- tensors ----------------------------------------------------------- */
 
 typedef struct {
     const ts_torch *torch;
-    ts_file *file;
-    uint32_t index;
-    ts_draft *draft; /* NULL: only count rows */
     ts_arena *arena;
-    uint64_t left; /* bytes that names and values may still take */
-    uint32_t rows; /* seen so far */
-    uint32_t stop_at; /* TS_CANCELLED at this row, standing on it */
-    level levels[TS_MAX_DEPTH];
-    size_t depth;
-    char name[TS_MAX_NAME + 1];
-    size_t name_size;
     ts_error *error;
-} walker;
+} reader;
 
-/* Through its memo a small pickle may show one object in many places, and a
- * long key may stand before many values.  What a checkpoint costs stays in
- * proportion to its pickle all the same. */
-enum { COST_A_BYTE = 32, COST_FREE = 1 << 16 };
-
-static ts_status charge(walker *w, uint64_t size)
-{
-    if (size > w->left)
-        return ts_fail(w->error, TS_FORMAT,
-                       "pickle shows the same objects in so many places that "
-                       "names and values grow past %d times its size",
-                       COST_A_BYTE);
-    w->left -= size;
-    return TS_OK;
-}
-
-static ts_name current(const walker *w)
-{
-    return (ts_name){w->name, w->name_size};
-}
-
-static ts_status extend(walker *w, const char *bytes, uint64_t size)
-{
-    size_t dot = w->name_size > 0;
-    if (size > TS_MAX_NAME || w->name_size + dot + size > TS_MAX_NAME)
-        return ts_fail(w->error, TS_FORMAT,
-                       "dotted name is longer than %d bytes", TS_MAX_NAME);
-    if (dot == 1) w->name[w->name_size++] = '.';
-    memcpy(w->name + w->name_size, bytes, (size_t)size);
-    w->name_size += (size_t)size;
-    return TS_OK;
-}
-
-static ts_status extend_by_key(walker *w, const ts_pickle_node *key,
-                               uint64_t position)
-{
-    char text[40];
-    if (key != NULL && key->kind == TS_PICKLE_STRING)
-        return extend(w, (const char *)key->bytes, key->size);
-    if (key == NULL)
-        snprintf(text, sizeof text, "%llu", (unsigned long long)position);
-    else if (key->kind == TS_PICKLE_INT)
-        snprintf(text, sizeof text, "%lld", (long long)key->i);
-    else if (key->kind == TS_PICKLE_FLOAT)
-        snprintf(text, sizeof text, "%.17g", key->f);
-    else if (key->kind == TS_PICKLE_BOOL)
-        snprintf(text, sizeof text, "%s", key->i ? "True" : "False");
-    else if (key->kind == TS_PICKLE_NONE)
-        snprintf(text, sizeof text, "None");
-    else /* a tuple or the like has no short name but its place */
-        snprintf(text, sizeof text, "#%llu", (unsigned long long)position);
-    return extend(w, text, strlen(text));
-}
-
-/* ---- tensors ----------------------------------------------------------- */
-
-static bool is_tensor(const ts_pickle_node *node)
+bool ts_torch_is_tensor(const ts_pickle_node *node)
 {
     if (node->kind == TS_PICKLE_PERSISTENT) return true;
     if (node->kind != TS_PICKLE_CALL) return false;
-    switch (global_of(node)->what) {
-    case TENSOR:
-    case TENSOR_V3:
-    case PARAMETER:
-    case FROM_TYPE:
-    case REFUSED: return true;
+    switch (ts_torch_global(node)->what) {
+    case TS_TORCH_TENSOR:
+    case TS_TORCH_TENSOR_V3:
+    case TS_TORCH_PARAMETER:
+    case TS_TORCH_FROM_TYPE:
+    case TS_TORCH_REFUSED: return true;
     default: return false;
     }
 }
 
-static ts_status bad_arguments(walker *w, const char *name)
+static ts_status bad_arguments(reader *r, const char *name)
 {
-    return ts_fail(w->error, TS_FORMAT, "%s has unexpected arguments", name);
+    return ts_fail(r->error, TS_FORMAT, "%s has unexpected arguments", name);
 }
 
-static ts_status refuse(walker *w, const ts_pickle_global *row)
+static ts_status refuse(reader *r, const ts_pickle_global *row)
 {
-    return ts_fail(w->error, TS_FORMAT,
+    return ts_fail(r->error, TS_FORMAT,
                    "is made by %s.%s: sparse, quantised, nested, meta and "
                    "subclassed tensors are not supported",
                    row->module, row->name);
 }
 
+/* One that says itself where its bytes are. */
+static bool is_plain(const ts_pickle_global *row)
+{
+    return row->what == TS_TORCH_TENSOR || row->what == TS_TORCH_TENSOR_V3;
+}
+
 /* Parameter(tensor) and from_type(function, type, arguments, state) add
  * nothing to the bytes: find the plain rebuild inside. */
-static ts_status plain_call(walker *w, const ts_pickle_node *node, int *what,
+static ts_status plain_call(reader *r, const ts_pickle_node *node, int *what,
                             const ts_pickle_node **arguments)
 {
     for (int wraps = 0; wraps < 8; wraps++) {
         if (node == NULL || node->kind != TS_PICKLE_CALL) break;
-        const ts_pickle_global *row = global_of(node);
+        const ts_pickle_global *row = ts_torch_global(node);
         *what = row->what;
         *arguments = node->arguments;
-        if (row->what == TENSOR || row->what == TENSOR_V3) return TS_OK;
-        if (row->what == REFUSED) return refuse(w, row);
-        if (row->what == PARAMETER) {
+        if (is_plain(row)) return TS_OK;
+        if (row->what == TS_TORCH_REFUSED) return refuse(r, row);
+        if (row->what == TS_TORCH_PARAMETER) {
             node = ts_pickle_item(*arguments, 0);
             continue;
         }
-        if (row->what != FROM_TYPE) break;
+        if (row->what != TS_TORCH_FROM_TYPE) break;
         const ts_pickle_global *function
             = named(ts_pickle_item(*arguments, 0));
         const ts_pickle_global *type = named(ts_pickle_item(*arguments, 1));
         *arguments = ts_pickle_item(*arguments, 2);
-        if (function != NULL && function->what == REFUSED)
-            return refuse(w, function);
-        if (type == NULL || type->what != TENSOR_TYPE || function == NULL
-            || *arguments == NULL || (*arguments)->kind != TS_PICKLE_TUPLE
-            || (function->what != TENSOR && function->what != TENSOR_V3))
-            return refuse(w, row);
+        if (function != NULL && function->what == TS_TORCH_REFUSED)
+            return refuse(r, function);
+        if (type == NULL || type->what != TS_TORCH_TENSOR_TYPE
+            || function == NULL || !is_plain(function)
+            || *arguments == NULL || (*arguments)->kind != TS_PICKLE_TUPLE)
+            return refuse(r, row);
         *what = function->what;
         return TS_OK;
     }
-    return bad_arguments(w, "tensor's wrapper");
+    return bad_arguments(r, "tensor's wrapper");
 }
 
-static ts_status read_dims(walker *w, const ts_pickle_node *tuple,
+static ts_status read_dims(reader *r, const ts_pickle_node *tuple,
                            uint64_t *dims, uint32_t *ndim)
 {
     if (tuple == NULL
         || (tuple->kind != TS_PICKLE_TUPLE && tuple->kind != TS_PICKLE_LIST))
-        return bad_arguments(w, "tensor");
+        return bad_arguments(r, "tensor");
     if (tuple->count > TS_MAX_DIMS)
-        return ts_fail(w->error, TS_FORMAT,
+        return ts_fail(r->error, TS_FORMAT,
                        "has %u dimensions, more than %d", tuple->count,
                        TS_MAX_DIMS);
     *ndim = tuple->count;
     for (uint32_t i = 0; i < tuple->count; i++) {
         const ts_pickle_node *item = ts_pickle_item(tuple, i);
         if (!is_count(item))
-            return ts_fail(w->error, TS_FORMAT,
+            return ts_fail(r->error, TS_FORMAT,
                            "has a size or stride that is no count");
         dims[i] = (uint64_t)item->i;
     }
@@ -443,7 +360,7 @@ static bool is_contiguous(const layout *l)
     return true;
 }
 
-static ts_status measure(walker *w, layout *l)
+static ts_status measure(reader *r, layout *l)
 {
     l->elements = 1;
     for (uint32_t i = 0; i < l->ndim; i++)
@@ -454,7 +371,7 @@ static ts_status measure(walker *w, layout *l)
         if (!ts_mul(l->elements, l->shape[i], &l->elements)
             || !ts_mul(l->shape[i] - 1, l->strides[i], &reach)
             || !ts_add(l->span, reach, &l->span))
-            return ts_fail(w->error, TS_FORMAT,
+            return ts_fail(r->error, TS_FORMAT,
                            "has sizes and strides whose product overflows");
     }
     l->contiguous = is_contiguous(l);
@@ -466,17 +383,17 @@ static ts_status measure(walker *w, layout *l)
  * terabyte. */
 enum { MAX_REPEAT = 1032 };
 
-static ts_status place(walker *w, const ts_torch_use *use, uint64_t first,
+static ts_status place(reader *r, const ts_torch_use *use, uint64_t first,
                        layout *l, ts_tensor *row)
 {
-    const ts_torch_storage *storage = &w->torch->storages[use->storage];
+    const ts_torch_storage *storage = &r->torch->storages[use->storage];
     uint32_t width = ts_dtype_block_size(row->dtype);
     uint64_t count = storage->size / width;
     int64_t *strides;
     uint64_t *shape;
 
     if (first > count || l->span > count - first)
-        return ts_fail(w->error, TS_FORMAT,
+        return ts_fail(r->error, TS_FORMAT,
                        "reaches from element %llu over %llu, but its storage "
                        "'%.*s' holds %llu",
                        (unsigned long long)first,
@@ -484,22 +401,22 @@ static ts_status place(walker *w, const ts_torch_use *use, uint64_t first,
                        (int)ts_min(storage->key.size, 40), storage->key.bytes,
                        (unsigned long long)count);
     if (l->elements / MAX_REPEAT > l->span)
-        return ts_fail(w->error, TS_FORMAT,
+        return ts_fail(r->error, TS_FORMAT,
                        "shows %llu elements of storage as %llu",
                        (unsigned long long)l->span,
                        (unsigned long long)l->elements);
-    TS_TRY(ts_arena_take_array(w->arena, l->ndim, sizeof *shape, &shape,
-                               w->error));
+    TS_TRY(ts_arena_take_array(r->arena, l->ndim, sizeof *shape, &shape,
+                               r->error));
     if (l->ndim > 0) memcpy(shape, l->shape, l->ndim * sizeof *shape);
     if (row->dtype == TS_F4) { /* torch counts pairs, we count elements */
         if (l->ndim == 0 || !l->contiguous
             || !ts_mul(shape[l->ndim - 1], 2, &shape[l->ndim - 1]))
-            return ts_fail(w->error, TS_FORMAT,
+            return ts_fail(r->error, TS_FORMAT,
                            "is float4_e2m1fn_x2 and not contiguous");
     }
     if (!l->contiguous) {
-        TS_TRY(ts_arena_take_array(w->arena, l->ndim, sizeof *strides,
-                                   &strides, w->error));
+        TS_TRY(ts_arena_take_array(r->arena, l->ndim, sizeof *strides,
+                                   &strides, r->error));
         /* A stride over one element is never taken, and may be anything. */
         for (uint32_t i = 0; i < l->ndim; i++)
             strides[i] = l->shape[i] > 1 ? (int64_t)l->strides[i] : 0;
@@ -507,7 +424,6 @@ static ts_status place(walker *w, const ts_torch_use *use, uint64_t first,
     }
     row->ndim = l->ndim;
     row->shape = shape;
-    row->file = w->index;
     row->storage = TS_STORED;
     row->offset = storage->offset + first * width;
     row->has_crc32 = storage->has_crc32;
@@ -517,23 +433,23 @@ static ts_status place(walker *w, const ts_torch_use *use, uint64_t first,
     return TS_OK;
 }
 
-static const ts_torch_use *use_of(const walker *w, const ts_pickle_node *node)
+static const ts_torch_use *use_of(const reader *r, const ts_pickle_node *node)
 {
     return node != NULL && node->kind == TS_PICKLE_PERSISTENT
-               ? &w->torch->uses[node->number]
+               ? &r->torch->uses[node->number]
                : NULL;
 }
 
 /* A lazy conjugate or negative: its bytes are not its values. */
-static ts_status check_flags(walker *w, const ts_pickle_node *flags)
+static ts_status check_flags(reader *r, const ts_pickle_node *flags)
 {
     if (flags == NULL || flags->kind != TS_PICKLE_DICT) return TS_OK;
     for (uint32_t i = 0; i + 1 < ts_min(flags->count, 16); i += 2) {
         const ts_pickle_node *key = ts_pickle_item(flags, i);
         const ts_pickle_node *value = ts_pickle_item(flags, i + 1);
-        if ((is_text(key, "conj") || is_text(key, "neg"))
+        if ((ts_torch_is_text(key, "conj") || ts_torch_is_text(key, "neg"))
             && value->kind == TS_PICKLE_BOOL && value->i)
-            return ts_fail(w->error, TS_FORMAT,
+            return ts_fail(r->error, TS_FORMAT,
                            "is a lazy '%.*s' view; save its .resolve_%.*s()",
                            (int)key->size, (const char *)key->bytes,
                            (int)key->size, (const char *)key->bytes);
@@ -542,7 +458,7 @@ static ts_status check_flags(walker *w, const ts_pickle_node *flags)
 }
 
 /* (storage, offset, size, stride, requires_grad, hooks [, dtype] [, flags]) */
-static ts_status read_tensor(walker *w, const ts_pickle_node *node,
+static ts_status read_tensor(reader *r, const ts_pickle_node *node,
                              ts_tensor *row)
 {
     const ts_pickle_node *arguments;
@@ -550,507 +466,51 @@ static ts_status read_tensor(walker *w, const ts_pickle_node *node,
     uint32_t strides;
     int what;
 
-    TS_TRY(plain_call(w, node, &what, &arguments));
-    const ts_torch_use *use = use_of(w, ts_pickle_item(arguments, 0));
+    TS_TRY(plain_call(r, node, &what, &arguments));
+    const ts_torch_use *use = use_of(r, ts_pickle_item(arguments, 0));
     const ts_pickle_node *first = ts_pickle_item(arguments, 1);
-    if (use == NULL || !is_count(first)) return bad_arguments(w, "tensor");
-    TS_TRY(read_dims(w, ts_pickle_item(arguments, 2), l.shape, &l.ndim));
-    TS_TRY(read_dims(w, ts_pickle_item(arguments, 3), l.strides, &strides));
+    if (use == NULL || !is_count(first)) return bad_arguments(r, "tensor");
+    TS_TRY(read_dims(r, ts_pickle_item(arguments, 2), l.shape, &l.ndim));
+    TS_TRY(read_dims(r, ts_pickle_item(arguments, 3), l.strides, &strides));
     if (strides != l.ndim)
-        return ts_fail(w->error, TS_FORMAT, "has %u sizes but %u strides",
+        return ts_fail(r->error, TS_FORMAT, "has %u sizes but %u strides",
                        l.ndim, strides);
-    TS_TRY(measure(w, &l));
+    TS_TRY(measure(r, &l));
     row->dtype = use->dtype;
-    if (what == TENSOR_V3) {
+    if (what == TS_TORCH_TENSOR_V3) {
         const ts_pickle_global *dtype = named(ts_pickle_item(arguments, 6));
-        if (dtype == NULL || (dtype->what != DTYPE
-                              && dtype->what != FOREIGN_DTYPE))
-            return bad_arguments(w, "tensor");
-        if (dtype->what == FOREIGN_DTYPE)
-            return ts_fail(w->error, TS_FORMAT,
+        if (dtype == NULL || (dtype->what != TS_TORCH_DTYPE
+                              && dtype->what != TS_TORCH_FOREIGN_DTYPE))
+            return bad_arguments(r, "tensor");
+        if (dtype->what == TS_TORCH_FOREIGN_DTYPE)
+            return ts_fail(r->error, TS_FORMAT,
                            "is of torch.%s, for which there is no dtype here",
                            dtype->name);
         row->dtype = dtype->detail;
     }
-    TS_TRY(check_flags(w, ts_pickle_item(arguments,
-                                         what == TENSOR_V3 ? 7 : 6)));
-    return place(w, use, (uint64_t)first->i, &l, row);
+    TS_TRY(check_flags(r, ts_pickle_item(arguments,
+                                         what == TS_TORCH_TENSOR_V3 ? 7 : 6)));
+    return place(r, use, (uint64_t)first->i, &l, row);
 }
 
 /* A storage that stands alone is a row of its elements. */
-static ts_status read_storage(walker *w, const ts_pickle_node *node,
+static ts_status read_storage(reader *r, const ts_pickle_node *node,
                               ts_tensor *row)
 {
-    const ts_torch_use *use = use_of(w, node);
+    const ts_torch_use *use = use_of(r, node);
     row->dtype = use->dtype;
     layout l = {.ndim = 1, .contiguous = true};
-    l.shape[0] = w->torch->storages[use->storage].size
+    l.shape[0] = r->torch->storages[use->storage].size
                / ts_dtype_block_size(row->dtype);
     l.strides[0] = 1;
     l.elements = l.span = l.shape[0];
-    return place(w, use, 0, &l, row);
+    return place(r, use, 0, &l, row);
 }
 
-/* ---- two tensors of one name ------------------------------------------- */
-
-static ts_status walk(walker *w, ts_pickle_node *root);
-
-/* The place where the walker stands, key by key: 'a' > 'b.c' */
-static void describe(const walker *w, char *out, size_t room)
+ts_status ts_torch_tensor(const ts_torch *torch, const ts_pickle_node *node,
+                          ts_arena *arena, ts_tensor *row, ts_error *error)
 {
-    size_t used = 0;
-    out[0] = '\0';
-    for (size_t i = 0; i < w->depth && used < room; i++) {
-        size_t from = w->levels[i].name_size;
-        size_t to = i + 1 < w->depth ? w->levels[i + 1].name_size
-                                     : w->name_size;
-        if (from > 0) from++; /* the dot */
-        int more = snprintf(out + used, room - used, "%s'%.*s'",
-                            i > 0 ? " > " : "",
-                            to > from ? (int)(to - from) : 0, w->name + from);
-        used += more > 0 ? (size_t)more : 0;
-    }
-}
-
-/* The draft has refused a row.  If that was for its name, say which two
- * objects would share it: walk again, to the first of them. */
-static ts_status explain(walker *w, ts_status status)
-{
-    uint32_t count = ts_draft_count(w->draft), twin = count;
-    for (uint32_t i = count - w->rows; i < count; i++) {
-        ts_name name = ts_draft_row(w->draft, i)->name;
-        if (name.size == w->name_size
-            && memcmp(name.bytes, w->name, name.size) == 0)
-            twin = i;
-    }
-    if (twin == count) return status;
-
-    char here[100], there[100];
-    walker *again;
-    describe(w, here, sizeof here);
-    TS_TRY(ts_arena_take_array(w->arena, 1, sizeof *again, &again, w->error));
-    again->torch = w->torch;
-    again->arena = w->arena;
-    again->error = w->error;
-    again->left = UINT64_MAX; /* this far it has been walked already */
-    again->stop_at = twin - (count - w->rows);
-    for (size_t i = 0; i < w->depth; i++) w->levels[i].node->entered = false;
-    if (walk(again, w->torch->pickle.root) != TS_CANCELLED) return status;
-    describe(again, there, sizeof there);
-    return ts_fail(w->error, TS_FORMAT,
-                   "%s and %s would both be the tensor '%.*s'", there, here,
-                   (int)ts_min(w->name_size, 60), w->name);
-}
-
-static ts_status emit_tensor(walker *w, const ts_pickle_node *node)
-{
-    ts_tensor row = {.name = current(w)};
-    ts_status status;
-
-    if (w->rows == w->stop_at) return TS_CANCELLED;
-    if (w->draft == NULL) {
-        if (w->rows == TS_MAX_TENSORS)
-            return ts_fail(w->error, TS_FORMAT, "holds more than %d tensors",
-                           TS_MAX_TENSORS);
-        w->rows++;
-        return TS_OK;
-    }
-    TS_TRY(ts_check_name(row.name, "tensor", TS_NO_OFFSET, w->error));
-    TS_TRY(charge(w, sizeof row + row.name.size));
-    if (node->kind == TS_PICKLE_PERSISTENT)
-        status = read_storage(w, node, &row);
-    else status = read_tensor(w, node, &row);
-    if (status == TS_OK) {
-        status = ts_draft_tensor(w->draft, &row, TS_NO_OFFSET, w->error);
-        if (status == TS_FORMAT) status = explain(w, status);
-    }
-    w->rows++;
-    return ts_error_in_tensor(w->error, status, w->name, w->name_size);
-}
-
-/* ---- metadata ---------------------------------------------------------- */
-
-static ts_status add_value(walker *w, ts_value *value)
-{
-    value->key = current(w);
-    TS_TRY(charge(w, sizeof *value + value->key.size + value->size));
-    return ts_draft_value(w->draft, value, TS_NO_OFFSET, w->error);
-}
-
-static ts_status add_text(walker *w, const char *text, size_t size)
-{
-    ts_value value = {.kind = TS_VALUE_STRING, .size = size};
-    value.bytes = (const uint8_t *)text;
-    return add_value(w, &value);
-}
-
-static ts_status add_bytes(walker *w, const uint8_t *bytes, uint64_t size)
-{
-    ts_value value = {.kind = TS_VALUE_ARRAY, .item = TS_VALUE_UINT,
-                      .item_size = 1, .count = size, .bytes = bytes,
-                      .size = size};
-    return add_value(w, &value);
-}
-
-/* An integer beyond 64 bits, as Python's hex() shows it. */
-static ts_status add_big(walker *w, const ts_pickle_node *node)
-{
-    char *text, *at;
-    bool negative = node->bytes[node->size - 1] >= 0x80;
-    unsigned carry = negative;
-
-    TS_TRY(charge(w, 2 * node->size));
-    TS_TRY(ts_arena_take(w->arena, 2 * node->size + 4, &text, w->error));
-    at = text + 2 * node->size + 3;
-    *at = '\0';
-    for (uint64_t i = 0; i < node->size; i++) {
-        unsigned byte = node->bytes[i];
-        if (negative) byte = (byte ^ 0xFF) + carry;
-        carry = byte >> 8;
-        *--at = "0123456789abcdef"[byte & 15];
-        *--at = "0123456789abcdef"[byte >> 4 & 15];
-    }
-    while (*at == '0' && at[1] != '\0') at++;
-    *--at = 'x';
-    *--at = '0';
-    if (negative) *--at = '-';
-    return add_text(w, at, strlen(at));
-}
-
-/* What Python 2 protocols do to bytes: encode(text, "latin1").  NULL bytes
- * when it is something else. */
-static ts_status latin1(walker *w, const ts_pickle_node *call,
-                        const uint8_t **bytes, uint64_t *size)
-{
-    const ts_pickle_node *text = ts_pickle_item(call->arguments, 0);
-    uint8_t *out;
-
-    *bytes = NULL;
-    if (text == NULL || text->kind != TS_PICKLE_STRING
-        || !is_text(ts_pickle_item(call->arguments, 1), "latin1"))
-        return TS_OK;
-    TS_TRY(charge(w, text->size));
-    TS_TRY(ts_arena_take(w->arena, text->size, &out, w->error));
-    *size = 0;
-    for (uint64_t i = 0; i < text->size; i++) {
-        unsigned byte = text->bytes[i];
-        if (byte >= 0x80) { /* two bytes of UTF-8: U+0080 to U+00FF */
-            if ((byte != 0xC2 && byte != 0xC3) || ++i == text->size)
-                return TS_OK;
-            byte = (byte & 3) << 6 | (text->bytes[i] & 0x3F);
-        }
-        out[(*size)++] = (uint8_t)byte;
-    }
-    *bytes = out;
-    return TS_OK;
-}
-
-/* scalar(dtype("f8"), bytes): the numbers that training scripts leave behind,
- * such as the best loss.  False when it is of another type. */
-static bool number_of(const char *type, const uint8_t *bytes, ts_value *value)
-{
-    size_t width = (size_t)(type[1] - '0');
-    uint64_t bits = 0;
-    float single;
-
-    memcpy(&bits, bytes, width);
-    switch (type[0]) {
-    case 'b': value->kind = TS_VALUE_BOOL; value->b = bits != 0; return true;
-    case 'u': value->kind = TS_VALUE_UINT; value->u = bits; return true;
-    case 'i':
-        value->kind = TS_VALUE_INT;
-        value->i = (int64_t)(bits << (64 - 8 * width)) >> (64 - 8 * width);
-        return true;
-    case 'f':
-        if (width != 4 && width != 8) return false;
-        value->kind = TS_VALUE_FLOAT;
-        memcpy(&value->f, &bits, sizeof value->f);
-        memcpy(&single, &bits, sizeof single);
-        if (width == 4) value->f = (double)single;
-        return true;
-    default: return false;
-    }
-}
-
-static ts_status numpy_scalar(walker *w, const ts_pickle_node *node,
-                              ts_value *value, bool *known)
-{
-    static const char *const types[] = {"b1", "u1", "u2", "u4", "u8", "i1",
-                                        "i2", "i4", "i8", "f4", "f8"};
-    const ts_pickle_node *dtype = ts_pickle_item(node->arguments, 0);
-    const ts_pickle_node *data = ts_pickle_item(node->arguments, 1);
-    const uint8_t *bytes = NULL;
-    uint64_t size = 0;
-
-    *known = false;
-    if (dtype == NULL || data == NULL || !calls(dtype, NUMPY_DTYPE)
-        || (dtype->state != NULL && dtype->state->kind == TS_PICKLE_TUPLE
-            && is_text(ts_pickle_item(dtype->state, 1), ">")))
-        return TS_OK;
-    if (calls(data, ENCODE)) TS_TRY(latin1(w, data, &bytes, &size));
-    else if (data->kind == TS_PICKLE_BYTES
-             || data->kind == TS_PICKLE_STRING) {
-        bytes = data->bytes;
-        size = data->size;
-    }
-    for (size_t i = 0; bytes != NULL && i < TS_COUNT_OF(types); i++)
-        if (is_text(ts_pickle_item(dtype->arguments, 0), types[i])
-            && size == (uint64_t)(types[i][1] - '0'))
-            *known = number_of(types[i], bytes, value);
-    return TS_OK;
-}
-
-/* What has no value of its own is shown by its type: "<numpy.ndarray>". */
-static ts_status add_opaque(walker *w, const ts_pickle_node *node)
-{
-    char text[96];
-    const ts_pickle_global *row = global_of(node);
-    int size = snprintf(text, sizeof text,
-                        node->kind == TS_PICKLE_GLOBAL ? "%s.%s" : "<%s.%s>",
-                        row->module, row->name);
-    return add_text(w, text, ts_min((uint64_t)size, sizeof text - 1));
-}
-
-static ts_status add_device(walker *w, const ts_pickle_node *node)
-{
-    char text[64];
-    const ts_pickle_node *type = ts_pickle_item(node->arguments, 0);
-    const ts_pickle_node *number = ts_pickle_item(node->arguments, 1);
-    if (type == NULL || type->kind != TS_PICKLE_STRING || type->size > 32)
-        return add_opaque(w, node);
-    if (number == NULL || number->kind != TS_PICKLE_INT)
-        return add_text(w, (const char *)type->bytes, (size_t)type->size);
-    int size = snprintf(text, sizeof text, "%.*s:%lld", (int)type->size,
-                        (const char *)type->bytes, (long long)number->i);
-    return add_text(w, text, ts_min((uint64_t)size, sizeof text - 1));
-}
-
-static ts_status add_complex(walker *w, const ts_pickle_node *node)
-{
-    const ts_pickle_node *real = ts_pickle_item(node->arguments, 0);
-    const ts_pickle_node *imaginary = ts_pickle_item(node->arguments, 1);
-    double parts[2];
-    if (real == NULL || imaginary == NULL || real->kind != TS_PICKLE_FLOAT
-        || imaginary->kind != TS_PICKLE_FLOAT)
-        return add_opaque(w, node);
-    parts[0] = real->f;
-    parts[1] = imaginary->f;
-    ts_value value = {.kind = TS_VALUE_ARRAY, .item = TS_VALUE_FLOAT,
-                      .item_size = 8, .count = 2,
-                      .bytes = (const uint8_t *)parts, .size = sizeof parts};
-    return add_value(w, &value);
-}
-
-static ts_status add_call(walker *w, const ts_pickle_node *node)
-{
-    ts_value value = {0};
-    bool known;
-    switch (global_of(node)->what) {
-    case DEVICE: return add_device(w, node);
-    case COMPLEX: return add_complex(w, node);
-    case NUMPY_SCALAR:
-        TS_TRY(numpy_scalar(w, node, &value, &known));
-        if (known) return add_value(w, &value);
-        break;
-    case ENCODE:
-        TS_TRY(latin1(w, node, &value.bytes, &value.size));
-        if (value.bytes != NULL)
-            return add_bytes(w, value.bytes, value.size);
-        break;
-    default: break;
-    }
-    return add_opaque(w, node);
-}
-
-static ts_status emit_value(walker *w, const ts_pickle_node *node)
-{
-    ts_value value = {.kind = TS_VALUE_NONE};
-    if (w->draft == NULL) return charge(w, 1);
-    switch ((ts_pickle_kind)node->kind) {
-    case TS_PICKLE_BOOL: value.kind = TS_VALUE_BOOL; value.b = node->i; break;
-    case TS_PICKLE_INT: value.kind = TS_VALUE_INT; value.i = node->i; break;
-    case TS_PICKLE_FLOAT:
-        value.kind = TS_VALUE_FLOAT;
-        value.f = node->f;
-        break;
-    case TS_PICKLE_STRING:
-        return add_text(w, (const char *)node->bytes, (size_t)node->size);
-    case TS_PICKLE_BYTES: return add_bytes(w, node->bytes, node->size);
-    case TS_PICKLE_BIG: return add_big(w, node);
-    case TS_PICKLE_GLOBAL: return add_opaque(w, node);
-    case TS_PICKLE_CALL: return add_call(w, node);
-    default: break;
-    }
-    return add_value(w, &value);
-}
-
-/* The kind that all items of a list share, if they are plain: such a list is
- * one value.  The lists of an optimizer hold a number for each parameter. */
-static bool is_flat(const ts_pickle_node *list, uint8_t *kind)
-{
-    *kind = TS_PICKLE_NONE;
-    if (list->kind == TS_PICKLE_DICT) return false;
-    if (list->count == 0) return true;
-    *kind = list->first->items[0]->kind;
-    if (*kind != TS_PICKLE_BOOL && *kind != TS_PICKLE_INT
-        && *kind != TS_PICKLE_FLOAT && *kind != TS_PICKLE_STRING)
-        return false;
-    for (ts_pickle_run *run = list->first; run != NULL; run = run->next)
-        for (uint64_t i = 0; i < run->count; i++)
-            if (run->items[i]->kind != *kind) return false;
-    return true;
-}
-
-static uint8_t *pack(uint8_t *at, const ts_pickle_node *item)
-{
-    if (item->kind == TS_PICKLE_BOOL) {
-        *at = item->i != 0;
-        return at + 1;
-    }
-    memcpy(at, &item->i, 8); /* also f; a string's bytes follow its size */
-    if (item->kind != TS_PICKLE_STRING) return at + 8;
-    memcpy(at, &item->size, 8);
-    if (item->size > 0) memcpy(at + 8, item->bytes, (size_t)item->size);
-    return at + 8 + item->size;
-}
-
-static ts_status emit_list(walker *w, const ts_pickle_node *list, uint8_t kind)
-{
-    static const uint8_t items[] = {
-        [TS_PICKLE_NONE] = TS_VALUE_NONE, [TS_PICKLE_BOOL] = TS_VALUE_BOOL,
-        [TS_PICKLE_INT] = TS_VALUE_INT, [TS_PICKLE_FLOAT] = TS_VALUE_FLOAT,
-        [TS_PICKLE_STRING] = TS_VALUE_STRING,
-    };
-    ts_value value = {.kind = TS_VALUE_ARRAY, .item = items[kind],
-                      .count = list->count};
-    uint8_t *bytes;
-
-    if (kind != TS_PICKLE_STRING)
-        value.item_size = kind == TS_PICKLE_BOOL ? 1 : 8;
-    for (ts_pickle_run *run = list->first; run != NULL; run = run->next)
-        for (uint64_t i = 0; i < run->count; i++)
-            value.size += kind == TS_PICKLE_STRING ? 8 + run->items[i]->size
-                                                   : value.item_size;
-    if (w->draft == NULL) return charge(w, list->count);
-    TS_TRY(charge(w, value.size));
-    TS_TRY(ts_arena_take(w->arena, value.size, &bytes, w->error));
-    value.bytes = bytes;
-    for (ts_pickle_run *run = list->first; run != NULL; run = run->next)
-        for (uint64_t i = 0; i < run->count; i++)
-            bytes = pack(bytes, run->items[i]);
-    return add_value(w, &value);
-}
-
-/* ---- walking ----------------------------------------------------------- */
-
-static ts_status enter(walker *w, ts_pickle_node *node)
-{
-    if (node->entered)
-        return ts_fail(w->error, TS_FORMAT,
-                       "pickle holds a container that is inside itself, at "
-                       "'%.*s'", (int)ts_min(w->name_size, 100), w->name);
-    if (w->depth == TS_MAX_DEPTH)
-        return ts_fail(w->error, TS_FORMAT,
-                       "pickle nests containers deeper than %d",
-                       TS_MAX_DEPTH);
-    node->entered = true;
-    w->levels[w->depth++] = (level){.node = node, .run = node->first,
-                                    .name_size = w->name_size};
-    return TS_OK;
-}
-
-static bool is_container(const ts_pickle_node *node)
-{
-    return node->kind == TS_PICKLE_DICT || node->kind == TS_PICKLE_LIST
-        || node->kind == TS_PICKLE_TUPLE;
-}
-
-static ts_status visit(walker *w, ts_pickle_node *node)
-{
-    uint8_t kind;
-
-    TS_TRY(charge(w, 1));
-    if (is_tensor(node)) return emit_tensor(w, node);
-    if (calls(node, NAMESPACE) && node->state != NULL
-        && node->state->kind == TS_PICKLE_DICT)
-        node = node->state;
-    if (!is_container(node)) return emit_value(w, node);
-    if (is_flat(node, &kind)) return emit_list(w, node, kind);
-    return enter(w, node);
-}
-
-/* One step: the next item of the innermost container, or out of it. */
-static ts_status advance(walker *w)
-{
-    level *top = &w->levels[w->depth - 1];
-    ts_pickle_node *key = NULL;
-
-    if (top->run != NULL && top->at == top->run->count) {
-        top->run = top->run->next;
-        top->at = 0;
-    }
-    if (top->run == NULL) {
-        top->node->entered = false;
-        w->depth--;
-        return TS_OK;
-    }
-    if (top->node->kind == TS_PICKLE_DICT) key = top->run->items[top->at++];
-    ts_pickle_node *item = top->run->items[top->at++];
-    w->name_size = top->name_size;
-    TS_TRY(extend_by_key(w, key, top->position++));
-    return visit(w, item);
-}
-
-static ts_status walk(walker *w, ts_pickle_node *root)
-{
-    ts_status status = visit(w, root);
-    while (status == TS_OK && w->depth > 0) status = advance(w);
-    for (size_t i = 0; i < w->depth; i++) w->levels[i].node->entered = false;
-    return status;
-}
-
-/* A checkpoint that is one tensor has no name for it; its file has one. */
-static void name_after_file(walker *w)
-{
-    const char *path = ts_file_path(w->file);
-    const char *slash = strrchr(path, '/');
-    const char *stem = slash != NULL ? slash + 1 : path;
-    const char *dot = strrchr(stem, '.');
-    size_t size = dot != NULL && dot > stem ? (size_t)(dot - stem)
-                                            : strlen(stem);
-    w->name_size = (size_t)ts_min(size, TS_MAX_NAME);
-    memcpy(w->name, stem, w->name_size);
-}
-
-static ts_status walk_once(walker *w, uint64_t size)
-{
-    ts_pickle_node *root = w->torch->pickle.root;
-
-    w->left = (uint64_t)COST_A_BYTE * size + COST_FREE;
-    w->rows = 0;
-    w->stop_at = UINT32_MAX;
-    w->name_size = 0;
-    if (is_tensor(root)) name_after_file(w);
-    else if (!is_container(root) && !calls(root, NAMESPACE))
-        return ts_fail(w->error, TS_FORMAT,
-                       "pickle holds neither a tensor nor a container");
-    return walk(w, root);
-}
-
-ts_status ts_torch_rows(const ts_torch *torch, uint64_t size, ts_file *file,
-                        uint32_t index, ts_draft *draft, ts_arena *arena,
-                        ts_error *error)
-{
-    walker *w;
-
-    TS_TRY(ts_arena_take_array(arena, 1, sizeof *w, &w, error));
-    w->torch = torch;
-    w->file = file;
-    w->index = index;
-    w->arena = arena;
-    w->error = error;
-    TS_TRY(walk_once(w, size));
-    TS_TRY(ts_draft_expect(draft, w->rows, error));
-    w->draft = draft;
-    return walk_once(w, size);
+    reader r = {torch, arena, error};
+    if (node->kind == TS_PICKLE_PERSISTENT) return read_storage(&r, node, row);
+    return read_tensor(&r, node, row);
 }

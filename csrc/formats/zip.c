@@ -1,9 +1,9 @@
 #include "zip.h"
 
 #include <stdlib.h>
-#include <zlib.h>
 
 #include "catalog.h"
+#include "codec/codec.h"
 #include "core/base.h"
 
 enum {
@@ -447,32 +447,37 @@ const ts_zip_member *ts_zip_find(const ts_zip *zip, ts_name name)
 static ts_status bad_stream(const ts_zip_member *member, ts_error *error)
 {
     return ts_fail_at(error, TS_FORMAT, member->offset,
-                      "zip member '%.*s' is no valid DEFLATE stream",
-                      (int)ts_min(member->name.size, 100),
-                      member->name.bytes);
+                      "zip member '%.*s' is no valid DEFLATE stream of %llu "
+                      "bytes", (int)ts_min(member->name.size, 100),
+                      member->name.bytes, (unsigned long long)member->size);
 }
 
 static ts_status inflate_head(const ts_zip *zip, const ts_zip_member *member,
-                              z_stream *stream, ts_error *error)
+                              ts_inflater *inflater, uint8_t *into,
+                              size_t size, ts_error *error)
 {
     uint8_t chunk[4096];
-    uint64_t at = 0;
+    size_t have = 0, at = 0, used, made;
+    uint64_t next = 0; /* byte of the member that follows the chunk */
+    bool done = false;
 
-    while (stream->avail_out > 0) {
-        if (stream->avail_in == 0) {
-            size_t size = (size_t)ts_min(sizeof chunk, member->packed - at);
-            if (size == 0) return bad_stream(member, error);
-            TS_TRY(ts_file_read(zip->file, member->offset + at, chunk, size,
+    while (size > 0) {
+        if (at == have) {
+            have = (size_t)ts_min(sizeof chunk, member->packed - next);
+            TS_TRY(ts_file_read(zip->file, member->offset + next, chunk, have,
                                 error));
-            at += size;
-            stream->next_in = chunk;
-            stream->avail_in = (uInt)size;
+            next += have;
+            at = 0;
         }
-        int code = inflate(stream, Z_NO_FLUSH);
-        if (code == Z_STREAM_END && stream->avail_out == 0) break;
-        if (code == Z_MEM_ERROR)
-            return ts_fail(error, TS_NOMEM, "cannot allocate for inflate");
-        if (code != Z_OK) return bad_stream(member, error);
+        ts_status status = ts_inflater_step(inflater, chunk + at, have - at,
+                                            &used, into, size, &made, &done,
+                                            error);
+        if (status == TS_NOMEM) return status;
+        if (status != TS_OK || used + made == 0 || (done && made < size))
+            return bad_stream(member, error);
+        at += used;
+        into += made;
+        size -= made;
     }
     return TS_OK;
 }
@@ -481,17 +486,14 @@ ts_status ts_zip_head(const ts_zip *zip, const ts_zip_member *member,
                       uint8_t *into, size_t room, size_t *size,
                       ts_error *error)
 {
-    z_stream stream = {0};
+    ts_inflater *inflater;
 
     *size = (size_t)ts_min(room, member->size);
     if (!member->deflated)
         return ts_file_read(zip->file, member->offset, into, *size, error);
-    if (inflateInit2(&stream, -MAX_WBITS) != Z_OK)
-        return ts_fail(error, TS_NOMEM, "cannot allocate for inflate");
-    stream.next_out = into;
-    stream.avail_out = (uInt)*size;
-    ts_status status = inflate_head(zip, member, &stream, error);
-    inflateEnd(&stream);
+    TS_TRY(ts_inflater_new(&inflater, error));
+    ts_status status = inflate_head(zip, member, inflater, into, *size, error);
+    ts_inflater_free(inflater);
     return status;
 }
 
