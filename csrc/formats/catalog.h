@@ -91,5 +91,13 @@ bool ts_zip_matches(const uint8_t *head, size_t size);
 /* npz or torch, by what the archive holds. */
 ts_status ts_zip_parse(ts_file *file, uint32_t index, ts_draft *draft,
                        ts_error *error);
+/* A bare pickle: what torch.save wrote before 1.6. */
+bool ts_torch_matches(const uint8_t *head, size_t size);
+ts_status ts_torch_parse(ts_file *file, uint32_t index, ts_draft *draft,
+                         ts_error *error);
+
+/* "weights" of "/models/weights.npy": the name of a tensor whose format gives
+ * it none. */
+ts_name ts_stem_of(const char *path);
 
 #endif

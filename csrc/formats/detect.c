@@ -23,8 +23,7 @@ static bool is_npy(const opening *head)
     return ts_npy_matches(head->bytes, head->size);
 }
 
-/* "weights" of "/models/weights.npy". */
-static ts_name stem_of(const char *path)
+ts_name ts_stem_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash != NULL ? slash + 1 : path;
@@ -39,13 +38,31 @@ static ts_name stem_of(const char *path)
 static ts_status parse_npy(ts_file *file, uint32_t index, ts_draft *draft,
                            ts_error *error)
 {
-    return ts_npy_parse(file, index, stem_of(ts_file_path(file)), draft,
+    return ts_npy_parse(file, index, ts_stem_of(ts_file_path(file)), draft,
                         error);
+}
+
+static bool is_gguf(const opening *head)
+{
+    return ts_gguf_matches(head->bytes, head->size);
+}
+
+static bool is_zip(const opening *head)
+{
+    return ts_zip_matches(head->bytes, head->size);
+}
+
+static bool is_torch(const opening *head)
+{
+    return ts_torch_matches(head->bytes, head->size);
 }
 
 /* In the order of asking: a plain magic first, a mere likeness last. */
 static const parser parsers[] = {
     {is_npy, parse_npy},
+    {is_gguf, ts_gguf_parse},
+    {is_zip, ts_zip_parse},
+    {is_torch, ts_torch_parse},
 };
 
 static ts_status read_head(const ts_file *file, opening *out, ts_error *error)

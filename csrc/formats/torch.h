@@ -97,9 +97,4 @@ ts_status ts_torch_rows(const ts_torch *torch, uint64_t size, ts_file *file,
                         uint32_t index, ts_draft *draft, ts_arena *arena,
                         ts_error *error);
 
-/* A bare pickle, or a tar from before 2017; the zip is ts_zip_parse's. */
-bool ts_torch_matches(const uint8_t *head, size_t size);
-ts_status ts_torch_parse(ts_file *file, uint32_t index, ts_draft *draft,
-                         ts_error *error);
-
 #endif

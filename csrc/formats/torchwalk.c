@@ -101,15 +101,9 @@ static ts_status extend_by_key(walker *w, const ts_pickle_node *key,
 /* A checkpoint that is one tensor has no name for it; its file has one. */
 static void name_after_file(walker *w)
 {
-    const char *path = ts_file_path(w->file);
-    const char *slash = strrchr(path, '/');
-    const char *stem = slash != NULL ? slash + 1 : path;
-    const char *dot = strrchr(stem, '.');
-    size_t size = dot != NULL && dot > stem ? (size_t)(dot - stem)
-                                            : strlen(stem);
-
-    w->name_size = (size_t)ts_min(size, TS_MAX_NAME);
-    memcpy(w->name, stem, w->name_size);
+    ts_name stem = ts_stem_of(ts_file_path(w->file));
+    w->name_size = (size_t)ts_min(stem.size, TS_MAX_NAME);
+    memcpy(w->name, stem.bytes, w->name_size);
 }
 
 /* ---- two tensors of one name ------------------------------------------- */

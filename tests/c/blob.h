@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "core/base.h"
-#include "formats/formats.h"
+#include "open_bytes.h"
 
 typedef struct {
     uint8_t *bytes; /* owned */
@@ -66,30 +66,10 @@ static inline void blob_free(blob *b)
     *b = (blob){0};
 }
 
-/* A heap block of exactly this size, so that a sanitizer sees one byte too
- * far. */
-static inline ts_status blob_open_bytes(const uint8_t *bytes, size_t size,
-                                        ts_catalog **out, ts_error *error)
-{
-    ts_buffer *memory;
-    ts_file *file;
-    ts_status status;
-
-    *out = NULL;
-    TS_TRY(ts_buffer_new(size, 8, &memory, error));
-    memcpy(ts_buffer_data(memory), bytes, size);
-    status = ts_file_wrap(memory, "memory.bin", &file, error);
-    ts_buffer_release(memory);
-    if (status != TS_OK) return status;
-    status = ts_catalog_open_file(file, out, error);
-    ts_file_release(file);
-    return status;
-}
-
 static inline ts_status blob_open(const blob *b, ts_catalog **out,
                                   ts_error *error)
 {
-    return blob_open_bytes(b->bytes, b->size, out, error);
+    return open_bytes(b->bytes, b->size, "memory.bin", out, error);
 }
 
 static inline const char *row_fault(const ts_catalog *catalog, uint32_t number)

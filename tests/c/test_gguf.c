@@ -613,7 +613,8 @@ static void every_truncation_is_refused(void)
     for (size_t size = 1; size < b.size; size++) {
         ts_catalog *catalog;
         ts_error error = {0};
-        ts_status status = blob_open_bytes(b.bytes, size, &catalog, &error);
+        ts_status status = open_bytes(b.bytes, size, "cut.gguf", &catalog,
+                                      &error);
         CHECK(status == TS_FORMAT, "cut to %zu: %s", size,
               ts_status_text(status));
         ts_catalog_release(catalog);
