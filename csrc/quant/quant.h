@@ -53,21 +53,33 @@ void ts_swap_bytes(uint8_t *bytes, size_t count, size_t width);
 
 /* ---- statistics ------------------------------------------------------ */
 
-/* Of values as F32 or F64; NaN and infinities are counted, and left out of
- * min, max, absmax and the sum.  Sums are kept in two doubles, so that the
- * order of merging changes no more than the last bit. */
+/* NaN and infinities are counted, and left out of min, max and the sum.  The
+ * sum is kept in two doubles, so that the order of merging changes no more
+ * than the last bit; min and max order -0 below +0.  Integers beyond 2^53 are
+ * rounded to a double in min and max, and not in the sum.  No squares: nobody
+ * asks for a deviation yet, and they would not fit the F32 of the fast path
+ * (see tally.h for how exact the sum is). */
 typedef struct {
     uint64_t count, nan_count, inf_count;
-    double min, max;    /* +inf and -inf while no finite value was seen */
-    double sum, carry;  /* sum + carry is the sum */
-    double squares, squares_carry;
+    double min, max;   /* +inf and -inf while no finite value was seen */
+    double sum, carry; /* sum + carry is the sum */
 } ts_stats;
 
 void ts_stats_begin(ts_stats *stats);
-/* Add count elements of a BOOL, integer or FLOAT type (F8s included), at any
- * alignment.  Block and packed types are converted to F32 first. */
+/* Add count elements of any type but a complex one, at any alignment; block
+ * and packed types are converted to F32 first, and come as whole blocks.  The
+ * same calls give the same bits on every machine.  TS_UNSUPPORTED, naming the
+ * type, where it has no conversion to F32. */
 ts_status ts_stats_add(ts_stats *stats, ts_dtype dtype, const uint8_t *in,
                        size_t count, ts_error *error);
+/* The same at one SIMD level, for tests. */
+ts_status ts_stats_add_at(ts_stats *stats, ts_dtype dtype, ts_simd level,
+                          const uint8_t *in, size_t count, ts_error *error);
 void ts_stats_merge(ts_stats *into, const ts_stats *from);
+
+/* The mean of the finite values, NaN when there is none. */
+double ts_stats_mean(const ts_stats *stats);
+/* Their largest magnitude, 0 when there is none. */
+double ts_stats_absmax(const ts_stats *stats);
 
 #endif

@@ -1,0 +1,203 @@
+#if defined(__x86_64__)
+
+#include "avx512.h"
+#include "f8.h"
+#include "kernels.h"
+
+/* Tails go through the same arithmetic under a mask, which neither reads nor
+ * writes the lanes it leaves out. */
+static inline __mmask16 tail_mask(size_t count)
+{
+    return (__mmask16)((1u << count) - 1);
+}
+
+TS_AVX512 TS_CONVERT_KERNEL(ts_f16_decode_avx512)
+{
+    float *y = (void *)out;
+    for (; count >= 16; count -= 16, in += 32, y += 16)
+        _mm512_storeu_ps(y, _mm512_cvtph_ps(ts_load_256(in)));
+    __mmask16 rest = tail_mask(count);
+    __m256i halves = _mm256_maskz_loadu_epi16(rest, in);
+    _mm512_mask_storeu_ps(y, rest, _mm512_cvtph_ps(halves));
+}
+
+static inline TS_AVX512 __m512 widen_bf16(__m256i values)
+{
+    __m512i words = _mm512_cvtepu16_epi32(values);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+}
+
+TS_AVX512 TS_CONVERT_KERNEL(ts_bf16_decode_avx512)
+{
+    float *y = (void *)out;
+    for (; count >= 16; count -= 16, in += 32, y += 16)
+        _mm512_storeu_ps(y, widen_bf16(ts_load_256(in)));
+    __mmask16 rest = tail_mask(count);
+    __m256i values = _mm256_maskz_loadu_epi16(rest, in);
+    _mm512_mask_storeu_ps(y, rest, widen_bf16(values));
+}
+
+TS_AVX512 TS_CONVERT_KERNEL(ts_f16_encode_avx512)
+{
+    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+    for (; count >= 16; count -= 16, in += 64, out += 32)
+        _mm256_storeu_si256((__m256i *)(void *)out,
+                            _mm512_cvtps_ph(_mm512_loadu_ps(in), NEAREST));
+    __mmask16 rest = tail_mask(count);
+    __m512 values = _mm512_maskz_loadu_ps(rest, in);
+    _mm256_mask_storeu_epi16(out, rest, _mm512_cvtps_ph(values, NEAREST));
+}
+
+/* Not vcvtneps2bf16: it would take denormals for zero. */
+static inline TS_AVX512 __m256i narrow_bf16(__m512i bits)
+{
+    const __m512i infinity = _mm512_set1_epi32(0x7f800000);
+    __m512i magnitude
+        = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+    __mmask16 is_nan = _mm512_cmpgt_epi32_mask(magnitude, infinity);
+    __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16),
+                                    _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(
+        bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
+    rounded = _mm512_mask_or_epi32(rounded, is_nan, bits,
+                                   _mm512_set1_epi32(0x00400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+
+TS_AVX512 TS_CONVERT_KERNEL(ts_bf16_encode_avx512)
+{
+    for (; count >= 16; count -= 16, in += 64, out += 32)
+        _mm256_storeu_si256((__m256i *)(void *)out,
+                            narrow_bf16(ts_load_512(in)));
+    __mmask16 rest = tail_mask(count);
+    __m512i values = _mm512_maskz_loadu_epi32(rest, in);
+    _mm256_mask_storeu_epi16(out, rest, narrow_bf16(values));
+}
+
+/* A table of 256 BF16 as low bytes and high bytes: four registers each, the
+ * first pair for codes below 128. */
+typedef struct {
+    __m512i low[4], high[4];
+} byte_tables;
+
+static inline TS_AVX512 byte_tables split(const uint16_t table[256])
+{
+    byte_tables tables;
+    for (int k = 0; k < 4; k++) {
+        __m512i a = _mm512_loadu_si512(table + 64 * k);
+        __m512i b = _mm512_loadu_si512(table + 64 * k + 32);
+        __m256i a_high = _mm512_cvtepi16_epi8(_mm512_srli_epi16(a, 8));
+        __m256i b_high = _mm512_cvtepi16_epi8(_mm512_srli_epi16(b, 8));
+        tables.low[k] = _mm512_inserti64x4(
+            _mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)),
+            _mm512_cvtepi16_epi8(b), 1);
+        tables.high[k]
+            = _mm512_inserti64x4(_mm512_castsi256_si512(a_high), b_high, 1);
+    }
+    return tables;
+}
+
+static inline TS_AVX512 __m512i find(const __m512i tables[4], __m512i codes)
+{
+    __m512i lower = _mm512_permutex2var_epi8(tables[0], codes, tables[1]);
+    __m512i upper = _mm512_permutex2var_epi8(tables[2], codes, tables[3]);
+    return _mm512_mask_mov_epi8(lower, _mm512_movepi8_mask(codes), upper);
+}
+
+static inline TS_AVX512 void store_f8(const byte_tables *tables,
+                                      __m512i codes, __mmask64 used, float *y)
+{
+    /* Unpacking works inside 128-bit lanes; this order of the codes makes
+     * the four results come out in sequence. */
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10,
+                                            14, 3, 7, 11, 15);
+    const __m512i zero = _mm512_setzero_si512();
+    codes = _mm512_permutexvar_epi32(order, codes);
+    __m512i low = find(tables->low, codes), high = find(tables->high, codes);
+    __m512i a = _mm512_unpacklo_epi8(low, high);
+    __m512i b = _mm512_unpackhi_epi8(low, high);
+    __m512i parts[4] = {
+        _mm512_unpacklo_epi16(zero, a), _mm512_unpackhi_epi16(zero, a),
+        _mm512_unpacklo_epi16(zero, b), _mm512_unpackhi_epi16(zero, b)};
+    for (int k = 0; k < 4; k++)
+        _mm512_mask_storeu_epi32(y + 16 * k, (__mmask16)(used >> 16 * k),
+                                 parts[k]);
+}
+
+static inline TS_AVX512 void f8_decode(const uint16_t table[256],
+                                       const uint8_t *in, uint8_t *out,
+                                       size_t count)
+{
+    float *y = (void *)out;
+    const byte_tables tables = split(table);
+    for (; count >= 64; count -= 64, in += 64, y += 64)
+        store_f8(&tables, ts_load_512(in), ~(__mmask64)0, y);
+    __mmask64 rest = ((__mmask64)1 << count) - 1;
+    store_f8(&tables, _mm512_maskz_loadu_epi8(rest, in), rest, y);
+}
+
+#define F8_DECODER(stem)                                                      \
+    TS_AVX512 TS_CONVERT_KERNEL(ts_##stem##_decode_avx512)                    \
+    {                                                                         \
+        f8_decode(ts_##stem##_table, in, out, count);                         \
+    }
+F8_DECODER(f8_e4m3)
+F8_DECODER(f8_e5m2)
+F8_DECODER(f8_e8m0)
+F8_DECODER(f8_e4m3fnuz)
+F8_DECODER(f8_e5m2fnuz)
+
+/* ts_f8_of_f32 of 16 values, step by step. */
+static inline TS_AVX512 __m128i narrow_f8(__m512i bits, ts_f8_rule rule)
+{
+    const uint32_t drop = 23 - rule.mantissa;
+    const __m512i magic = _mm512_set1_epi32((int)ts_f8_magic(rule));
+    const __m512i bias
+        = _mm512_set1_epi32((int)((127 - rule.bias) << rule.mantissa));
+    __m512i magnitude
+        = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+    __m512i sign = _mm512_and_si512(_mm512_srli_epi32(bits, 24),
+                                    _mm512_set1_epi32(0x80));
+    __m512i last = _mm512_and_si512(_mm512_srli_epi32(magnitude, drop),
+                                    _mm512_set1_epi32(1));
+    __m512i code = _mm512_add_epi32(
+        magnitude,
+        _mm512_add_epi32(last, _mm512_set1_epi32((1 << (drop - 1)) - 1)));
+    code = _mm512_sub_epi32(_mm512_srli_epi32(code, drop), bias);
+
+    __m512 sum = _mm512_add_ps(_mm512_castsi512_ps(magnitude),
+                               _mm512_castsi512_ps(magic));
+    __m512i normal = _mm512_set1_epi32((int)ts_f8_normal(rule));
+    code = _mm512_mask_sub_epi32(code,
+                                 _mm512_cmplt_epi32_mask(magnitude, normal),
+                                 _mm512_castps_si512(sum), magic);
+
+    __m512i largest = _mm512_set1_epi32((int)rule.largest);
+    __mmask16 is_over = _mm512_cmpgt_epi32_mask(code, largest);
+    code = _mm512_mask_set1_epi32(code, is_over, (int)rule.over);
+    __mmask16 is_nan = _mm512_cmpgt_epi32_mask(
+        magnitude, _mm512_set1_epi32(0x7f800000));
+    code = _mm512_mask_set1_epi32(code, is_nan, (int)rule.nan);
+    if (rule.is_fnuz)
+        sign = _mm512_maskz_mov_epi32(
+            _mm512_test_epi32_mask(code, _mm512_set1_epi32(0x7f)), sign);
+    return _mm512_cvtepi32_epi8(_mm512_or_si512(sign, code));
+}
+
+#define F8_ENCODER(stem, RULE)                                                \
+    TS_AVX512 TS_CONVERT_KERNEL(ts_##stem##_encode_avx512)                    \
+    {                                                                         \
+        const ts_f8_rule rule = RULE;                                         \
+        for (; count >= 16; count -= 16, in += 64, out += 16)                 \
+            _mm_storeu_si128((__m128i *)(void *)out,                          \
+                             narrow_f8(ts_load_512(in), rule));               \
+        __mmask16 rest = tail_mask(count);                                    \
+        __m512i values = _mm512_maskz_loadu_epi32(rest, in);                  \
+        _mm_mask_storeu_epi8(out, rest, narrow_f8(values, rule));             \
+    }
+F8_ENCODER(f8_e4m3, TS_F8_E4M3_RULE)
+F8_ENCODER(f8_e5m2, TS_F8_E5M2_RULE)
+F8_ENCODER(f8_e4m3fnuz, TS_F8_E4M3FNUZ_RULE)
+F8_ENCODER(f8_e5m2fnuz, TS_F8_E5M2FNUZ_RULE)
+
+#endif
