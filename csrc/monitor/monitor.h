@@ -1,5 +1,5 @@
-/* monitor.h -- the door of monitor/: how much memory this process has, uses and
- * may use.
+/* monitor.h -- the door of monitor/: how much memory this process has, uses
+ * and may use.
  *
  * One sample reads a few small files of /proc and of the control group; a
  * sampler does so on its own thread at an interval and keeps the peaks, a

@@ -79,8 +79,8 @@ static void update_peak(ts_sampler *sampler, const ts_memory *sample)
     ts_memory *peak = &sampler->peak;
     uint64_t rss = peak_rss(&sampler->first, sample);
 
-    bool higher = known_max(before.rss, rss) != before.rss;
-    if (higher || sampler->taken == 0) *peak = *sample;
+    if (known_max(before.rss, rss) != before.rss || sampler->taken == 0)
+        *peak = *sample;
     peak->rss = known_max(before.rss, rss);
     peak->pss = known_max(before.pss, sample->pss);
     peak->swap = known_max(before.swap, sample->swap);
@@ -281,6 +281,7 @@ static ts_status allocate(const ts_sampler_options *options, ts_sampler **out,
     sampler->generation = ts_process_generation();
     sampler->history_room = options->history;
     sampler->stride = 1;
+    memset(&sampler->peak, 0xff, sizeof sampler->peak); /* all UNKNOWN */
     sampler->history =
         calloc((size_t)options->history + 1, sizeof *sampler->history);
     if (sampler->history == NULL) {

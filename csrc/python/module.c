@@ -21,6 +21,7 @@ static int module_exec(PyObject *module)
         || ts_py_add_catalog(module, state) < 0
         || ts_py_add_chunk(module, state) < 0
         || ts_py_add_stream(module, state) < 0
+        || ts_py_add_sampler(module, state) < 0
         || PyModule_AddFunctions(module, ts_py_catalog_functions) < 0
         || PyModule_AddFunctions(module, ts_py_chunk_functions) < 0
         || PyModule_AddFunctions(module, ts_py_stream_functions) < 0

@@ -75,6 +75,9 @@ extern PyMethodDef ts_py_chunk_functions[];
 int ts_py_add_stream(PyObject *module, ts_state *state);
 extern PyMethodDef ts_py_stream_functions[];
 
+/* py_sampler.c: Sampler, memory_sample, memory_fields. */
+int ts_py_add_sampler(PyObject *module, ts_state *state);
+
 /* fn_numbers.c: convert, unpack, statistics, role; and what they share. */
 PyObject *ts_py_stats(const ts_stats *stats); /* a dict */
 PyObject *ts_py_marks(unsigned marks);        /* a tuple of names */

@@ -357,7 +357,8 @@ static void a_deep_nest_ends(void)
 static void put_rss(unsigned pages)
 {
     char text[64], path[PATH_MAX];
-    int size = snprintf(text, sizeof text, "%9u %9u 1 1 0 1 0\n", pages, pages);
+    int size =
+        snprintf(text, sizeof text, "%9u %9u 1 1 0 1 0\n", pages, pages);
     snprintf(path, sizeof path, "%s/proc/self/statm", tree);
     int fd = open(path, O_WRONLY);
     CHECK(pwrite(fd, text, (size_t)size, 0) == size);
@@ -431,6 +432,7 @@ static void thresholds_fire_once_a_crossing(void)
     await_samples(sampler);
     ts_sampler_read(sampler, NULL, &peak, NULL);
     CHECK(peak.rss == 250 * page && peak.address_used == 250 * page);
+    CHECK(peak.pss == UNKNOWN, "what no sample knows is no peak of 0");
     ts_sampler_free(sampler);
     remove_below(tree);
 }
