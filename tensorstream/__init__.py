@@ -28,6 +28,7 @@ from tensorstream._core import (
 )
 from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, Layer, TensorInfo, Verification
+from tensorstream.monitor import MemoryMonitor, MemorySample, memory
 from tensorstream.progress import Progress
 from tensorstream.streaming import Plan, Stream, TensorStats
 from tensorstream.units import format_size, parse_size
@@ -47,6 +48,8 @@ __all__ = [
     "Error",
     "FormatError",
     "Layer",
+    "MemoryMonitor",
+    "MemorySample",
     "Plan",
     "Progress",
     "Stream",
@@ -56,6 +59,7 @@ __all__ = [
     "Verification",
     "__version__",
     "format_size",
+    "memory",
     "open",
     "parse_size",
 ]

@@ -7,9 +7,6 @@ are bytes, except those of ``get_peak_memory()``.
 
 from __future__ import annotations
 
-import csv
-import html
-import json
 import logging
 import numbers
 import os
@@ -106,7 +103,7 @@ def memory(pss: bool = False) -> MemorySample:
     Raises:
         OSError: there is no readable /proc.
     """
-    return MemorySample(*_core.memory_sample(pss=pss))
+    return MemorySample._make(_core.memory_sample(pss=pss))
 
 
 class MemoryMonitor:
@@ -294,7 +291,7 @@ class MemoryMonitor:
     @property
     def current(self) -> MemorySample:
         """The latest sample; one taken on the spot when it is not running."""
-        return MemorySample(*self._read()[0]) if self.running else memory(self.pss)
+        return MemorySample._make(self._read()[0]) if self.running else memory(self.pss)
 
     @property
     def peak(self) -> MemorySample:
@@ -306,7 +303,7 @@ class MemoryMonitor:
         Raises:
             RuntimeError: the monitor was never started.
         """
-        return MemorySample(*self._read()[1])
+        return MemorySample._make(self._read()[1])
 
     @property
     def samples(self) -> npt.NDArray[Any]:
@@ -330,7 +327,7 @@ class MemoryMonitor:
             RuntimeError: the monitor was never started.
         """
         last, top, taken = self._read()
-        latest, peak = MemorySample(*last), MemorySample(*top)
+        latest, peak = MemorySample._make(last), MemorySample._make(top)
         known = self._known("rss")
         start = int(known["rss"][0]) if len(known) else None
         final = latest.rss
@@ -410,9 +407,8 @@ class MemoryMonitor:
         if ax.get_legend_handles_labels()[0]:
             ax.legend(loc="best")
         if path is not None:
-            figure = ax.get_figure()
-            assert figure is not None
-            figure.savefig(path)
+            figure: Any = ax.figure
+            figure.figure.savefig(path)  # the whole one, if ax lies in a subfigure
         return ax
 
     def _draw(self, ax: Axes, field: str) -> None:
@@ -429,6 +425,8 @@ class MemoryMonitor:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the history: a row for each sample, an empty cell where unknown."""
+        import csv
+
         samples = self.samples
         with open(path, "w", newline="", encoding="ascii") as file:
             writer = csv.writer(file)
@@ -444,6 +442,8 @@ class MemoryMonitor:
         Raises:
             RuntimeError: the monitor was never started.
         """
+        import json
+
         samples = self.samples
         columns = {
             name: [None if value < 0 else value for value in samples[name].tolist()]
@@ -463,10 +463,12 @@ class MemoryMonitor:
         if self._sampler is None:
             return f"MemoryMonitor(interval={self.interval:g}, not started)"
         _, peak, taken = self._read()
-        top = _text(MemorySample(*peak).rss)
+        top = _text(MemorySample._make(peak).rss)
         return f"MemoryMonitor({state}, {taken} samples, peak {top})"
 
     def _repr_html_(self) -> str:
+        import html
+
         if self._sampler is None:
             return f"<pre>{html.escape(repr(self))}</pre>"
         rows = "".join(
@@ -495,7 +497,7 @@ def _deliver(
             continue
         index, values = event
         watch = watches[index]
-        crossing = Crossing(watch.size, MemorySample(*values))
+        crossing = Crossing(watch.size, MemorySample._make(values))
         crossings.append(crossing)
         callback = watch.callback or getattr(monitor(), "on_threshold", None)
         if callback is None:
