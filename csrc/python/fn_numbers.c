@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "monitor/monitor.h"
+
 /* count elements of dtype must lie in size bytes exactly. */
 static bool check_bytes(ts_dtype dtype, Py_ssize_t count, Py_ssize_t size)
 {
@@ -207,6 +209,19 @@ static PyObject *role(PyObject *module, PyObject *argument)
     return dict;
 }
 
+/* The two figures that every progress report shows; Sampler tells the rest. */
+static PyObject *resident(PyObject *module, PyObject *ignored)
+{
+    ts_state *state = ts_state_of(module);
+    ts_memory memory;
+    ts_error error;
+    (void)ignored;
+    if (ts_memory_sample(false, &memory, &error) != TS_OK)
+        return ts_py_raise(state, &error);
+    return Py_BuildValue("(KK)", (unsigned long long)memory.rss,
+                         (unsigned long long)memory.rss_peak);
+}
+
 PyMethodDef ts_py_numbers[] = {
     {"convert", convert, METH_VARARGS,
      "convert(data, source, target, count, /)\n--\n\n"
@@ -217,6 +232,8 @@ PyMethodDef ts_py_numbers[] = {
     {"statistics", statistics, METH_VARARGS,
      "statistics(data, dtype, count, /)\n--\n\n"
      "Count, NaNs, infinities, min, max, mean and absmax of the rest."},
+    {"resident", resident, METH_NOARGS,
+     "resident()\n--\n\n(resident bytes of this process, their peak)."},
     {"role", role, METH_O,
      "role(name, /)\n--\n\nWhat a tensor's name says of its place."},
     {NULL, NULL, 0, NULL},
