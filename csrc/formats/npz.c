@@ -39,13 +39,13 @@ static ts_status add_array(const ts_archive *archive,
                      .ndim = npy.ndim, .shape = npy.shape};
     row.storage = (uint8_t)storage_of(member, &npy);
     row.offset = member->offset;
+    row.has_crc32 = true;
+    row.crc32 = member->crc32;
     if (member->deflated) {
         row.skip = npy.data;
         row.extent = member->packed;
     } else {
         row.offset += npy.data;
-        row.has_crc32 = true;
-        row.crc32 = member->crc32;
         row.member_offset = member->offset;
         row.member_size = member->size;
     }

@@ -94,7 +94,7 @@ static inline const char *row_fault(const ts_catalog *catalog, uint32_t number)
         return "extent is not the size";
     for (uint32_t i = 0; row->strides != NULL && i < row->ndim; i++)
         if (row->strides[i] < 0) return "negative stride";
-    if (row->has_crc32
+    if (row->has_crc32 && row->storage < TS_DEFLATED
         && (!ts_add(row->member_offset, row->member_size, &end)
             || end > total || row->member_offset > row->offset))
         return "member is not inside the file";
