@@ -124,7 +124,8 @@ TS_DTYPE_MAP(XX)
 static void run_two(const ts_convert *convert, const uint8_t *in, uint8_t *out,
                     size_t count)
 {
-    alignas(64) uint8_t tile[TILE * sizeof(float)];
+    alignas(64) float floats[TILE];
+    uint8_t *tile = (uint8_t *)floats;
     size_t in_step = (size_t)TILE / ts_dtype_block_count(convert->from)
         * ts_dtype_block_size(convert->from);
     size_t out_step = (size_t)TILE * ts_dtype_block_size(convert->to);

@@ -110,7 +110,8 @@ static void add_converted(ts_stats *stats, const ts_convert *convert,
                           ts_tally_kernel kernel, const uint8_t *in,
                           size_t count)
 {
-    alignas(64) uint8_t tile[TILE * sizeof(float)];
+    alignas(64) float floats[TILE];
+    uint8_t *tile = (uint8_t *)floats;
     ts_tally tally = {.low = INT64_MAX, .high = INT64_MIN};
     while (count > 0) {
         size_t piece = count < TILE ? count : TILE;
