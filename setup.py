@@ -78,7 +78,9 @@ class BuildExt(build_ext):
                 pathlib.Path(source).stat().st_mtime, newest_header
             )
 
-        def compile_changed(sources: list[str], output_dir: str, **options: object) -> list[str]:
+        def compile_changed(
+            sources: list[str], output_dir: str, **options: object
+        ) -> list[str]:
             signature = repr(sorted((key, repr(value)) for key, value in options.items()))
 
             def one(source: str) -> str:

@@ -104,7 +104,9 @@ def make_array(buffer: _core.Buffer | None, code: str, shape: tuple[int, ...]) -
         empty = np.empty(shape, dtype)
         empty.flags.writeable = False
         return empty
-    return np.frombuffer(buffer, dtype).reshape(shape)
+    memory: Any = buffer  # NumPy's stubs do not know our buffers
+    array: Array = np.frombuffer(memory, dtype).reshape(shape)
+    return array
 
 
 def bytes_of(array: Array) -> Array:
@@ -123,7 +125,9 @@ def as_row(name: str, value: Any) -> tuple[str, str, tuple[int, ...], Array]:
     """
     if type(value).__module__.split(".")[0] == "torch":
         value = _from_torch(value)
-    if not hasattr(value, "dtype") and not isinstance(value, (int, float, complex, list, tuple)):
+    if not hasattr(value, "dtype") and not isinstance(
+        value, (int, float, complex, list, tuple)
+    ):
         raise TypeError(f"{name!r} is a {type(value).__name__}, not an array")
     array = np.asarray(value)
     try:

@@ -6,6 +6,7 @@ import html
 import operator
 import os
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -80,7 +81,8 @@ class TensorInfo(NamedTuple):
         return numpy_dtype(self.dtype) is None
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Layer:
     """One layer: its number, the stack it is in, the names in it, their bytes."""
 
     index: int
@@ -144,19 +146,20 @@ class Checkpoint:
 
     def get(self, name: str, default: Any = None) -> Any:
         """`self[name]`, or `default` where there is no such tensor."""
-        return self[name] if name in self else default
+        row = self.catalog.find(name)
+        return default if row is None else self.tensor(row)
 
     def keys(self) -> KeysView[str]:
         """The names, in the order of the file."""
-        return KeysView(self)  # type: ignore[arg-type]
+        return KeysView(self)
 
     def values(self) -> ValuesView[TensorInfo]:
         """A TensorInfo of each tensor."""
-        return ValuesView(self)  # type: ignore[arg-type]
+        return ValuesView(self)
 
     def items(self) -> ItemsView[str, TensorInfo]:
         """(name, TensorInfo) of each tensor."""
-        return ItemsView(self)  # type: ignore[arg-type]
+        return ItemsView(self)
 
     def row(self, name: str) -> int:
         """The number of a tensor in the order of the file.
@@ -247,7 +250,7 @@ class Checkpoint:
             layer = found.setdefault((stack, number), Layer(number, stack, [], 0))
             layer.names.append(catalog.name(row))
             size = layer.nbytes + catalog.tensor(row)[4]
-            found[stack, number] = layer._replace(nbytes=size)
+            found[stack, number] = replace(layer, nbytes=size)
         return list(found.values())
 
     # -- values --
@@ -442,7 +445,7 @@ class Checkpoint:
     def _look(
         self, wanted: list[Wanted], *, stats: bool, checksum: str | None,
         budget: Size, threads: int | None, engine: str, progress: Any,
-    ) -> list[tuple[str, dict[str, Any], int]]:  # fmt: skip
+    ) -> list[tuple[str, Any, int]]:  # fmt: skip
         chosen = options(
             budget=budget, threads=threads, engine=engine, stats=stats, checksum=checksum
         )
@@ -626,9 +629,7 @@ def _array_of(kind: str, width: int, raw: bytes) -> Array:
 # -- rows and destinations ---------------------------------------------------------------
 
 
-def _row_ranges(
-    info: TensorInfo, rows: Any
-) -> tuple[list[tuple[int, int]], tuple[int, ...]]:
+def _row_ranges(info: TensorInfo, rows: Any) -> tuple[list[tuple[int, int]], tuple[int, ...]]:
     """Element ranges of the wanted rows, neighbours joined, and the shape they make."""
     if rows is None:
         return [(0, info.num_elements)] if info.num_elements else [], info.shape

@@ -13,7 +13,7 @@ from tensorstream import _core
 from tensorstream.arrays import as_row
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 Source = "str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module"
 
@@ -98,7 +98,9 @@ def _is_entry(path: pathlib.Path) -> bool:
     """A checkpoint file; of a GGUF in parts only the first."""
     part = _PART.search(path.name)
     return (
-        path.suffix in _SUFFIXES and path.is_file() and (part is None or int(part.group(1)) == 1)
+        path.suffix in _SUFFIXES
+        and path.is_file()
+        and (part is None or int(part.group(1)) == 1)
     )
 
 

@@ -61,8 +61,9 @@ class Progress:
 
     def __str__(self) -> str:
         left = "?" if self.eta is None else f"{self.eta:.1f} s"
+        total = format_size(self.bytes_total)
         return (
-            f"{self.fraction:6.1%}  {format_size(self.bytes)} of {format_size(self.bytes_total)}"
+            f"{self.fraction:6.1%}  {format_size(self.bytes)} of {total}"
             f"  {self.tensors}/{self.tensors_total} tensors  {self.rate / 1e9:.2f} GB/s"
             f"  {left} left  {format_size(self.memory_peak)} peak"
         )
@@ -150,7 +151,9 @@ class Reporter:
 
 
 def _postfix(progress: Progress) -> str:
-    layers = f"layer {progress.layers}/{progress.layers_total}, " if progress.layers_total else ""
+    layers = ""
+    if progress.layers_total:
+        layers = f"layer {progress.layers}/{progress.layers_total}, "
     return f"{layers}{format_size(progress.memory_peak)} peak"
 
 

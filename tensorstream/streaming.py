@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +29,8 @@ class Wanted(NamedTuple):
     stop: int
 
 
-class TensorStats(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TensorStats:
     """Statistics of the values of one tensor; NaN where no finite value was seen.
 
     `count` numbers in all (two for each complex element), of them `nan_count` NaNs and
@@ -193,7 +195,7 @@ class Run:
             return ""
         return self._catalog.name(self.wanted[min(item, len(self.wanted) - 1)].row)
 
-    def outcomes(self) -> Iterator[tuple[str, dict[str, Any], int]]:
+    def outcomes(self) -> Iterator[tuple[str, Any, int]]:
         """(name, statistics, checksum) of each wanted item."""
         for index, item in enumerate(self.wanted):
             stats, checksum, _ = self.core.outcome(index)
@@ -444,7 +446,8 @@ class Plan(NamedTuple):
             f"{self.chunks} chunks of up to {format_size(self.chunk_size)}, "
             f"{self.threads} threads\n"
             f"deliver   {format_size(self.delivered_bytes)}\n"
-            f"peak      {format_size(self.peak_bytes)} of a budget of {format_size(self.budget)}"
+            f"peak      {format_size(self.peak_bytes)} of a budget of "
+            f"{format_size(self.budget)}"
         )
 
 

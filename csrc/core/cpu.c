@@ -2,12 +2,25 @@
 
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 static const char *const names[TS_SIMD_LEVELS] = {"scalar", "avx2", "avx512"};
 
 const char *ts_simd_name(ts_simd level) { return names[level]; }
+
+#if defined(__x86_64__)
+/* Leaf 1, ECX bit 29; not every compiler's __builtin_cpu_supports knows it. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 29 & 1) != 0;
+}
+#endif
 
 static ts_simd detect(void)
 {
@@ -19,7 +32,7 @@ static ts_simd detect(void)
         && __builtin_cpu_supports("avx512vbmi2"))
         return TS_SIMD_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-        && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2"))
+        && has_f16c() && __builtin_cpu_supports("bmi2"))
         return TS_SIMD_AVX2;
 #endif
     return TS_SIMD_SCALAR;
