@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* cachestat(2), Linux 6.5: younger than the C library's headers.  The number
@@ -32,10 +33,13 @@ typedef struct {
 typedef struct {
     int (*open)(const char *path, int flags);
     int (*close)(int fd);
+    int (*set_flags)(int fd, int flags);
     int (*stat)(const char *path, struct stat *out);
     int (*fstat)(int fd, struct stat *out);
     int (*statx)(int fd, unsigned mask, struct statx *out);
     ssize_t (*pread)(int fd, void *into, size_t size, off_t offset);
+    ssize_t (*preadv)(int fd, const struct iovec *into, int count,
+                      off_t offset);
     int (*fadvise)(int fd, off_t offset, off_t size, int advice);
     void *(*mmap)(void *at, size_t size, int protection, int flags, int fd,
                   off_t offset);
@@ -51,6 +55,11 @@ typedef struct {
 static inline int ts_real_open(const char *path, int flags)
 {
     return open(path, flags);
+}
+
+static inline int ts_real_set_flags(int fd, int flags)
+{
+    return fcntl(fd, F_SETFL, flags);
 }
 
 static inline int ts_real_statx(int fd, unsigned mask, struct statx *out)
@@ -79,10 +88,12 @@ static inline int ts_real_uring_enter(int ring, unsigned submit, unsigned wait,
 /* clang-format off */
 #define TS_REAL_CALLS                                                         \
     {                                                                         \
-        .open = ts_real_open, .close = close, .stat = stat, .fstat = fstat,   \
-        .statx = ts_real_statx, .pread = pread, .fadvise = posix_fadvise,     \
-        .mmap = mmap, .munmap = munmap, .madvise = madvise,                   \
-        .mincore = mincore, .cachestat = ts_real_cachestat,                   \
+        .open = ts_real_open, .close = close, .set_flags = ts_real_set_flags, \
+        .stat = stat, .fstat = fstat,                                         \
+        .statx = ts_real_statx, .pread = pread, .preadv = preadv,             \
+        .fadvise = posix_fadvise, .mmap = mmap, .munmap = munmap,            \
+        .madvise = madvise, .mincore = mincore,                               \
+        .cachestat = ts_real_cachestat,                                       \
         .uring_setup = ts_real_uring_setup,                                   \
         .uring_enter = ts_real_uring_enter,                                   \
     }

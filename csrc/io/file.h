@@ -5,17 +5,20 @@
 #ifndef TS_IO_FILE_H
 #define TS_IO_FILE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "io.h"
 
-/* Owned by direct.c.  `state` is published with release order after the other
- * fields are set, and those do not change afterwards. */
+/* direct.c fills it.  The first reader that wants O_DIRECT opens it under the
+ * lock; once `state` says READY (published with release order), fd and block
+ * do not change any more. */
 typedef struct {
-    atomic_int state; /* ts_direct_state */
-    int fd;           /* valid when READY or BROKEN; closed with the file */
-    int os_errno;     /* why it is BROKEN; 0 when the system has no O_DIRECT */
-    uint32_t memory_alignment, offset_alignment;
+    pthread_mutex_t lock; /* held while opening; protects fd and block */
+    atomic_int state;     /* ts_direct_state */
+    atomic_int os_errno;  /* why it is BROKEN; 0: the file system cannot */
+    int fd;               /* owned, closed with the file; -1 when never open */
+    uint32_t block;       /* what offset, size and memory must be multiples of */
 } ts_direct;
 
 struct ts_file {

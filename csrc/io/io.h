@@ -76,7 +76,7 @@ void ts_file_drop_cache(const ts_file *file);
 typedef enum {
     TS_ENGINE_AUTO,   /* choose per range */
     TS_ENGINE_PREAD,  /* buffered pread */
-    TS_ENGINE_DIRECT, /* O_DIRECT body, buffered edges */
+    TS_ENGINE_DIRECT, /* O_DIRECT; broken blocks at the ends via a bounce */
     TS_ENGINE_MAP,    /* map the range, copy from it */
     TS_ENGINE_URING,  /* io_uring, several requests in flight */
     TS_ENGINE_MEMORY, /* the file is memory: a copy */
@@ -90,6 +90,10 @@ bool ts_engine_find(const char *name, ts_engine *out);
  * says why not, or is "". */
 bool ts_engine_probe(ts_engine engine, const ts_file *file, char *reason);
 
+/* Give `into` the remainder of `offset` modulo this, and O_DIRECT and io_uring
+ * need no copy.  Any other address works, through a bounce buffer. */
+#define TS_READER_ALIGNMENT 4096
+
 typedef struct ts_reader ts_reader;
 
 typedef struct {
@@ -99,24 +103,31 @@ typedef struct {
 } ts_reader_stats;
 
 /* engine AUTO decides per range: cached ranges by pread; cold ones by the
- * engine that ts_engine_choose() picks from what this reader has measured. */
+ * engine that ts_engine_choose() picks from what this reader has measured.
+ * It never picks MAP: a file cut short while it is mapped raises SIGBUS, and
+ * no check beforehand rules that out. */
 ts_status ts_reader_new(ts_engine engine, ts_reader **out, ts_error *error);
 void ts_reader_free(ts_reader *reader); /* NULL is fine */
 
 /* Bytes that a reader itself keeps allocated (edge pages, ring buffers). */
 size_t ts_reader_overhead(ts_engine engine);
 
-/* As ts_file_read, through the engine.  An engine that stops working for a
- * file (EINVAL from O_DIRECT, say) falls back to pread for good. */
+/* As ts_file_read, through the engine.  O_DIRECT that stops working for a file
+ * (EINVAL, say) is left alone by all its readers from then on, a ring or a
+ * mapping that does by this reader; pread brings what they did not. */
 ts_status ts_reader_read(ts_reader *reader, const ts_file *file,
                          uint64_t offset, void *into, size_t size,
                          ts_error *error);
 
 const ts_reader_stats *ts_reader_stats_of(const ts_reader *reader);
 
-/* Pure: which engine for a cold range, from bytes and nanoseconds measured so
- * far.  Tries each usable one a few times, keeps the fastest, tries the
- * others again now and then.  `usable` is a bit set of 1 << engine. */
+/* Pure: which engine for the cold ranges of the next stretch of a file
+ * (TS_STRETCH bytes), from bytes and nanoseconds measured so far and the
+ * number of stretches decided before.  Tries each usable one, keeps the
+ * fastest, tries the others again so seldom that it costs about 1 % each.
+ * `usable` is a bit set of 1 << engine; PREAD when it is empty. */
+#define TS_STRETCH ((uint64_t)16 << 20)
+
 ts_engine ts_engine_choose(const ts_reader_stats *cold, unsigned usable,
                            uint64_t round);
 
