@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "base.h"
+#include "large.h"
 
-/* Blocks double from 4 KiB to 1 MiB, so a small file costs one page and a
+/* Blocks double from 4 KiB to 2 MiB, so a small file costs one page and a
  * header of 100,000 tensors a dozen calls to malloc. */
-enum { FIRST_BLOCK = 4096, LARGEST_BLOCK = 1 << 20 };
+enum { FIRST_BLOCK = 4096, LARGEST_BLOCK = 2 << 20 };
 
 typedef struct block {
     struct block *next;
@@ -44,15 +45,16 @@ void ts_arena_free(ts_arena *arena)
 
 static ts_status grow(ts_arena *arena, size_t need, ts_error *error)
 {
-    size_t room = need > arena->next_block ? need : arena->next_block;
-    block *fresh = malloc(sizeof *fresh + room);
+    size_t size = ts_max(sizeof(block) + need, arena->next_block);
+    size_t room = size - sizeof(block);
+    block *fresh = ts_large_new(size);
     if (fresh == NULL)
-        return ts_fail(error, TS_NOMEM, "cannot allocate %zu bytes", room);
+        return ts_fail(error, TS_NOMEM, "cannot allocate %zu bytes", size);
     fresh->next = arena->blocks;
     arena->blocks = fresh;
     arena->at = (uint8_t *)fresh->bytes;
     arena->left = room;
-    arena->size += sizeof *fresh + room;
+    arena->size += size;
     if (arena->next_block < LARGEST_BLOCK) arena->next_block *= 2;
     return TS_OK;
 }

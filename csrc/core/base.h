@@ -72,4 +72,21 @@ static inline uint64_t ts_load_u64(const void *at)
     return value;
 }
 
+/* How often `byte` occurs: in blocks whose count fits a byte, so that the
+ * compiler can compare sixteen or more at once. */
+static inline uint64_t ts_count_byte(const uint8_t *at, size_t size,
+                                     uint8_t byte)
+{
+    uint64_t total = 0;
+
+    for (; size >= 128; size -= 128, at += 128) {
+        uint8_t found = 0;
+        for (int i = 0; i < 128; i++)
+            found = (uint8_t)(found + (at[i] == byte));
+        total += found;
+    }
+    for (; size > 0; size--, at++) total += *at == byte;
+    return total;
+}
+
 #endif

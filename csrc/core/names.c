@@ -48,12 +48,12 @@ ts_status ts_names_new(ts_arena *arena, uint32_t capacity, ts_names **out,
 
     while (slots < (uint64_t)capacity * 2) slots *= 2;
     TS_TRY(ts_arena_take_array(arena, 1, sizeof *names, &names, error));
-    TS_TRY(ts_arena_take_array(arena, slots, sizeof *names->slots,
-                               &names->slots, error));
-    TS_TRY(ts_arena_take_array(arena, capacity, sizeof *names->hashes,
-                               &names->hashes, error));
-    TS_TRY(ts_arena_take_array(arena, capacity, sizeof *names->rows,
-                               &names->rows, error));
+    TS_TRY(ts_arena_take(arena, slots * sizeof *names->slots, &names->slots,
+                         error));
+    TS_TRY(ts_arena_take(arena, (uint64_t)capacity * sizeof *names->hashes,
+                         &names->hashes, error));
+    TS_TRY(ts_arena_take(arena, (uint64_t)capacity * sizeof *names->rows,
+                         &names->rows, error));
     memset(names->slots, 0xFF, slots * sizeof *names->slots);
     names->mask = (uint32_t)(slots - 1);
     names->capacity = capacity;

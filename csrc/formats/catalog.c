@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/base.h"
+#include "core/large.h"
 #include "core/utf8.h"
 
 /* Names of one kind and how many the index can take before it is made anew,
@@ -159,11 +160,13 @@ static ts_status reserve(void *array, uint32_t *room, uint32_t want,
     uint64_t next = ts_max(want, ts_max(8, (uint64_t)*room * 2));
 
     if (want <= *room) return TS_OK;
-    memcpy(&old, array, sizeof old);
-    grown = realloc(old, (size_t)next * width);
+    grown = ts_large_new((size_t)next * width);
     if (grown == NULL)
         return ts_fail(error, TS_NOMEM, "cannot allocate %llu x %zu bytes",
                        (unsigned long long)next, width);
+    memcpy(&old, array, sizeof old);
+    if (*room > 0) memcpy(grown, old, (size_t)*room * width);
+    free(old);
     memcpy(array, &grown, sizeof grown);
     *room = (uint32_t)next;
     return TS_OK;
