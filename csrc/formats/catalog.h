@@ -57,7 +57,10 @@ ts_status ts_parse_tensors(ts_file *file, uint32_t index, ts_draft *draft,
                            ts_error *error);
 
 /* The parsers; file is index `index` in the draft. */
-bool ts_safetensors_matches(const uint8_t *head, size_t size, uint64_t total);
+bool ts_safetensors_matches(const uint8_t *head, size_t size);
+/* Nothing else is likelier: a broken header, whose parser can say how. */
+bool ts_safetensors_resembles(const uint8_t *head, size_t size,
+                              uint64_t total);
 ts_status ts_safetensors_parse(ts_file *file, uint32_t index, ts_draft *draft,
                                ts_error *error);
 bool ts_shards_matches(const uint8_t *head, size_t size);
