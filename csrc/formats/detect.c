@@ -23,6 +23,16 @@ static bool is_npy(const opening *head)
     return ts_npy_matches(head->bytes, head->size);
 }
 
+static bool is_safetensors(const opening *head)
+{
+    return ts_safetensors_matches(head->bytes, head->size);
+}
+
+static bool may_be_safetensors(const opening *head)
+{
+    return ts_safetensors_resembles(head->bytes, head->size, head->total);
+}
+
 ts_name ts_stem_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -59,10 +69,12 @@ static bool is_torch(const opening *head)
 
 /* In the order of asking: a plain magic first, a mere likeness last. */
 static const parser parsers[] = {
+    {is_safetensors, ts_safetensors_parse},
     {is_npy, parse_npy},
     {is_gguf, ts_gguf_parse},
     {is_zip, ts_zip_parse},
     {is_torch, ts_torch_parse},
+    {may_be_safetensors, ts_safetensors_parse},
 };
 
 static ts_status read_head(const ts_file *file, opening *out, ts_error *error)
@@ -108,6 +120,8 @@ static ts_status parse(ts_file *file, ts_draft *draft, ts_error *error)
     uint32_t index;
 
     TS_TRY(read_head(file, &head, error));
+    if (ts_shards_matches(head.bytes, head.size))
+        return ts_shards_parse(file, draft, error);
     TS_TRY(ts_draft_file(draft, file, &index, error));
     return parse_head(file, &head, index, draft, error);
 }
