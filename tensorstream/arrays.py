@@ -134,7 +134,7 @@ def as_row(name: str, value: Any) -> tuple[str, str, tuple[int, ...], Array]:
         code = code_of(array.dtype)
     except TypeError as error:
         raise TypeError(f"{name!r}: {error}") from None
-    if code.startswith(("F4", "F6")):
+    if code in ("F4", "F6_E2M3", "F6_E3M2"):
         raise TypeError(f"{name!r}: {array.dtype} in memory is not packed; view it as uint8")
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))

@@ -297,7 +297,7 @@ class Checkpoint:
             chunk: a fixed size in bytes; None lets it follow measured speed and memory
                 pressure.
             threads: that read, the calling one included; None is one a core, 2 to 4.
-            engine: "auto", "pread", "direct", "map" or "uring".
+            engine: "auto", "pread", "direct", "mmap" or "io_uring".
             stats: also measure each tensor; see `Stream.statistics`.
             checksum: "crc32c" or "crc32"; see `Stream.checksums`.
             progress: True draws a bar, None does on a terminal, a function gets a

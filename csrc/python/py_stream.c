@@ -67,6 +67,18 @@ static ts_status next_slice(Stream *self, ts_next *next, ts_error *error)
     return status;
 }
 
+/* gc.collect(): unlike PyGC_Collect, also where collection is disabled. */
+static bool collect_garbage(void)
+{
+    PyObject *gc = PyImport_ImportModule("gc");
+    PyObject *found =
+        gc == NULL ? NULL : PyObject_CallMethod(gc, "collect", NULL);
+    bool done = found != NULL;
+    Py_XDECREF(gc);
+    Py_XDECREF(found);
+    return done;
+}
+
 static PyObject *Stream_next(PyObject *op)
 {
     Stream *self = (Stream *)op;
@@ -81,7 +93,7 @@ static PyObject *Stream_next(PyObject *op)
         if (status == TS_BUDGET && !collected) {
             /* Arrays that wait in reference cycles are not in use. */
             collected = true;
-            PyGC_Collect();
+            if (!collect_garbage()) return NULL;
             continue;
         }
         if (status != TS_OK) return ts_py_raise(state, &error);
@@ -284,7 +296,7 @@ static bool read_names(ts_stream_options *options, const char *sink,
     options->rule = (ts_adapt_rule)which;
     if (!ts_engine_find(engine, &options->engine)) {
         PyErr_Format(PyExc_ValueError,
-                     "unknown engine '%s': auto, pread, direct, map or uring",
+                     "unknown engine '%s': auto, pread, direct, mmap or io_uring",
                      engine);
         return false;
     }
