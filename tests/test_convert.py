@@ -60,6 +60,13 @@ BLOCKS = {  # elements and bytes of a block, as ggml defines them
     "NVFP4": (64, 36),
     "TQ1_0": (256, 54),
     "TQ2_0": (256, 66),
+    "IQ1_S": (256, 50),
+    "IQ1_M": (256, 56),
+    "IQ2_XXS": (256, 66),
+    "IQ2_XS": (256, 74),
+    "IQ2_S": (256, 82),
+    "IQ3_XXS": (256, 98),
+    "IQ3_S": (256, 110),
 }
 
 

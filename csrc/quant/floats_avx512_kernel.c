@@ -48,30 +48,41 @@ TS_AVX512 TS_CONVERT_KERNEL(ts_f16_encode_avx512)
     _mm256_mask_storeu_epi16(out, rest, _mm512_cvtps_ph(values, NEAREST));
 }
 
-/* Not vcvtneps2bf16: it would take denormals for zero. */
-static inline TS_AVX512 __m256i narrow_bf16(__m512i bits)
+/* The upper half of each lane is the BF16.  Not vcvtneps2bf16: it would take
+ * denormals for zero. */
+static inline TS_AVX512 __m512i round_bf16(__m512i bits)
 {
-    const __m512i infinity = _mm512_set1_epi32(0x7f800000);
-    __m512i magnitude
-        = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
-    __mmask16 is_nan = _mm512_cmpgt_epi32_mask(magnitude, infinity);
+    __m512 values = _mm512_castsi512_ps(bits);
+    __mmask16 is_nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
     __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16),
                                     _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_add_epi32(
-        bits, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
-    rounded = _mm512_mask_or_epi32(rounded, is_nan, bits,
-                                   _mm512_set1_epi32(0x00400000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+    __m512i up = _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff));
+    return _mm512_mask_or_epi32(_mm512_add_epi32(bits, up), is_nan, bits,
+                                _mm512_set1_epi32(0x00400000));
+}
+
+static inline TS_AVX512 void store_bf16(__m512i a, __m512i b, __mmask32 used,
+                                        uint8_t *out)
+{
+    /* The odd words of a and then of b. */
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+                                           11, 12, 13, 14, 15);
+    const __m512i odd = _mm512_add_epi16(
+        _mm512_mullo_epi32(lane, _mm512_set1_epi32(0x00040004)),
+        _mm512_set1_epi32(0x00030001));
+    __m512i both = _mm512_permutex2var_epi16(round_bf16(a), odd,
+                                             round_bf16(b));
+    _mm512_mask_storeu_epi16(out, used, both);
 }
 
 TS_AVX512 TS_CONVERT_KERNEL(ts_bf16_encode_avx512)
 {
-    for (; count >= 16; count -= 16, in += 64, out += 32)
-        _mm256_storeu_si256((__m256i *)(void *)out,
-                            narrow_bf16(ts_load_512(in)));
-    __mmask16 rest = tail_mask(count);
-    __m512i values = _mm512_maskz_loadu_epi32(rest, in);
-    _mm256_mask_storeu_epi16(out, rest, narrow_bf16(values));
+    for (; count >= 32; count -= 32, in += 128, out += 64)
+        store_bf16(ts_load_512(in), ts_load_512(in + 64), ~(__mmask32)0, out);
+    __mmask32 rest = (__mmask32)((1ull << count) - 1);
+    __m512i a = _mm512_maskz_loadu_epi32((__mmask16)rest, in);
+    __m512i b = _mm512_maskz_loadu_epi32((__mmask16)(rest >> 16), in + 64);
+    store_bf16(a, b, rest, out);
 }
 
 /* A table of 256 BF16 as low bytes and high bytes: four registers each, the

@@ -3,7 +3,7 @@
 #include "kernels.h"
 #include "scales.h"
 
-/* Blocks whose four-bit codes look a value up: IQ4_NL, IQ4_XS, MXFP4, NVFP4. */
+/* Blocks whose four-bit codes look a value up. */
 
 TS_CONVERT_KERNEL(ts_iq4_nl_decode)
 {

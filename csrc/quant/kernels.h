@@ -2,8 +2,8 @@
  *
  * A decoder turns its type into F32, an encoder F32 into its type, a cast one
  * plain type into another as C does.  ALL means that <name>_avx2 and
- * <name>_avx512 stand beside <name>, WIDE that only the latter does, ONE that
- * the plain loop is all there is. */
+ * <name>_avx512 stand beside <name>, NARROW and WIDE that only the former or
+ * the latter does, ONE that the plain loop is all there is. */
 #ifndef TS_QUANT_KERNELS_H
 #define TS_QUANT_KERNELS_H
 
@@ -11,7 +11,7 @@
 
 /* The type's symbol, the kernel's stem, its variants. */
 #define TS_DECODER_MAP(XX)                                                    \
-    XX(F4, f4, ONE)                                                           \
+    XX(F4, f4, WIDE)                                                          \
     XX(F6_E2M3, f6_e2m3, ONE)                                                 \
     XX(F6_E3M2, f6_e3m2, ONE)                                                 \
     XX(F8_E4M3, f8_e4m3, ALL)                                                 \
@@ -38,7 +38,14 @@
     XX(TQ1_0, tq1_0, WIDE)                                                    \
     XX(TQ2_0, tq2_0, ALL)                                                     \
     XX(Q1_0, q1_0, WIDE)                                                      \
-    XX(Q2_0, q2_0, WIDE)
+    XX(Q2_0, q2_0, WIDE)                                                      \
+    XX(IQ1_S, iq1_s, NARROW)                                                  \
+    XX(IQ1_M, iq1_m, NARROW)                                                  \
+    XX(IQ2_XXS, iq2_xxs, NARROW)                                              \
+    XX(IQ2_XS, iq2_xs, NARROW)                                                \
+    XX(IQ2_S, iq2_s, NARROW)                                                  \
+    XX(IQ3_XXS, iq3_xxs, NARROW)                                              \
+    XX(IQ3_S, iq3_s, NARROW)
 
 #define TS_ENCODER_MAP(XX)                                                    \
     XX(F8_E4M3, f8_e4m3, WIDE)                                                \

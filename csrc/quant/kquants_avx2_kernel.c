@@ -1,7 +1,5 @@
 #if defined(__x86_64__)
 
-#include <stdalign.h>
-
 #include "avx2.h"
 #include "kernels.h"
 #include "scales.h"
@@ -15,7 +13,7 @@ static inline TS_AVX2 void scale_16(const uint8_t *small, __m256 d, float *out)
 TS_AVX2 TS_CONVERT_KERNEL(ts_q2_k_decode_avx2)
 {
     float *y = (void *)out;
-    alignas(32) float scales[16], minima[16];
+    _Alignas(32) float scales[16], minima[16];
     const __m256 minus = _mm256_set1_ps(-0.0f);
     for (; count >= 256; count -= 256, in += 84, y += 256) {
         __m128i packed = ts_load_16_bytes(in);
@@ -36,7 +34,7 @@ TS_AVX2 TS_CONVERT_KERNEL(ts_q2_k_decode_avx2)
 TS_AVX2 TS_CONVERT_KERNEL(ts_q3_k_decode_avx2)
 {
     float *y = (void *)out;
-    alignas(32) float scales[16];
+    _Alignas(32) float scales[16];
     const __m128i four = _mm_set1_epi8(4);
     for (; count >= 256; count -= 256, in += 110, y += 256) {
         int8_t small[16];
@@ -77,7 +75,7 @@ static inline TS_AVX2 void q4_k_store(__m128i codes, const float *scales,
 TS_AVX2 TS_CONVERT_KERNEL(ts_q4_k_decode_avx2)
 {
     float *y = (void *)out;
-    alignas(32) float scales[16];
+    _Alignas(32) float scales[16];
     for (; count >= 256; count -= 256, in += 144, y += 256) {
         q4_k_scales(in, scales);
         for (int k = 0; k < 8; k++) {
@@ -93,7 +91,7 @@ TS_AVX2 TS_CONVERT_KERNEL(ts_q4_k_decode_avx2)
 TS_AVX2 TS_CONVERT_KERNEL(ts_q5_k_decode_avx2)
 {
     float *y = (void *)out;
-    alignas(32) float scales[16];
+    _Alignas(32) float scales[16];
     for (; count >= 256; count -= 256, in += 176, y += 256) {
         q4_k_scales(in, scales);
         for (int k = 0; k < 8; k++) {
@@ -125,7 +123,7 @@ static inline TS_AVX2 __m128i q6_k_codes(const uint8_t *in, int group)
 TS_AVX2 TS_CONVERT_KERNEL(ts_q6_k_decode_avx2)
 {
     float *y = (void *)out;
-    alignas(32) float scales[16];
+    _Alignas(32) float scales[16];
     for (; count >= 256; count -= 256, in += 210, y += 256) {
         scale_16(in + 192, ts_half_256(in + 208), scales);
         for (int group = 0; group < 16; group++)

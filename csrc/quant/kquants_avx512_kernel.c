@@ -1,7 +1,5 @@
 #if defined(__x86_64__)
 
-#include <stdalign.h>
-
 #include "avx512.h"
 #include "kernels.h"
 #include "scales.h"
@@ -59,7 +57,7 @@ static inline TS_AVX512 void store_q2_k(__m512i codes, const float *scales,
 TS_AVX512 TS_CONVERT_KERNEL(ts_q2_k_decode_avx512)
 {
     float *y = (void *)out;
-    alignas(64) float scales[16], minima[16];
+    _Alignas(64) float scales[16], minima[16];
     for (; count >= 256; count -= 256, in += 84, y += 256) {
         __m512i packed = _mm512_cvtepu8_epi32(ts_load_128(in));
         __m512i low = _mm512_and_si512(packed, _mm512_set1_epi32(15));
@@ -91,7 +89,7 @@ static inline TS_AVX512 __m512i fours(__m512i lower_and_next, int bit)
 TS_AVX512 TS_CONVERT_KERNEL(ts_q3_k_decode_avx512)
 {
     float *y = (void *)out;
-    alignas(64) float scales[16];
+    _Alignas(64) float scales[16];
     const __m512i four = _mm512_set1_epi8(4);
     for (; count >= 256; count -= 256, in += 110, y += 256) {
         int8_t packed[16];
@@ -160,7 +158,7 @@ static inline TS_AVX512 void q4_k_store(const uint8_t *at, __m512 low,
 TS_AVX512 TS_CONVERT_KERNEL(ts_q4_k_decode_avx512)
 {
     float *y = (void *)out;
-    alignas(64) float scales[16];
+    _Alignas(64) float scales[16];
     const __m512 codes = ts_count_512(0);
     for (; count >= 256; count -= 256, in += 144, y += 256) {
         q4_k_scales(in, scales);
@@ -187,7 +185,7 @@ static inline TS_AVX512 __m512 q5_k_values(__m512i codes, __m512i fifths,
 TS_AVX512 TS_CONVERT_KERNEL(ts_q5_k_decode_avx512)
 {
     float *y = (void *)out;
-    alignas(64) float scales[16];
+    _Alignas(64) float scales[16];
     const __m512 first = ts_count_512(0), second = ts_count_512(16);
     for (; count >= 256; count -= 256, in += 176, y += 256) {
         q4_k_scales(in, scales);
@@ -217,7 +215,7 @@ static inline TS_AVX512 __m512i sixteens(__m256i bytes, int shift)
 TS_AVX512 TS_CONVERT_KERNEL(ts_q6_k_decode_avx512)
 {
     float *y = (void *)out;
-    alignas(64) float scales[16];
+    _Alignas(64) float scales[16];
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i middle = _mm512_set1_epi8(32);
     for (; count >= 256; count -= 256, in += 210, y += 256) {

@@ -13,21 +13,25 @@ typedef ts_convert_kernel row[TS_SIMD_LEVELS];
 
 #define ONE(name) {name}
 #if defined(__x86_64__)
+#define NARROW(name) {name, name##_avx2}
 #define WIDE(name) {name, NULL, name##_avx512}
 #define ALL(name) {name, name##_avx2, name##_avx512}
 #else
+#define NARROW(name) {name}
 #define WIDE(name) {name}
 #define ALL(name) {name}
 #endif
 
 static const row decoders[TS_DTYPE_COUNT] = {
-#define XX(symbol, stem, variants) [TS_##symbol] = variants(ts_##stem##_decode),
+#define XX(symbol, stem, variants)                                            \
+    [TS_##symbol] = variants(ts_##stem##_decode),
     TS_DECODER_MAP(XX)
 #undef XX
 };
 
 static const row encoders[TS_DTYPE_COUNT] = {
-#define XX(symbol, stem, variants) [TS_##symbol] = variants(ts_##stem##_encode),
+#define XX(symbol, stem, variants)                                            \
+    [TS_##symbol] = variants(ts_##stem##_encode),
     TS_ENCODER_MAP(XX)
 #undef XX
 };

@@ -25,9 +25,10 @@ static void tally_range(ts_tally *tally, range seen)
 
 #define NOTHING (range){INT64_MAX, INT64_MIN}
 
-/* `index(lane, row)` is where row 0-3 of a lane lies in a group of 64. */
-#define SHORT_FLOAT(stem, width, bits_type, read_bits, read_key, read_value, lane_of,    \
-                    index, limit, infinity)                                   \
+/* `read_key` and `read_value` take the bits; `index(lane, row)` is where row
+ * 0-3 of a lane lies in a group of 64. */
+#define SHORT_FLOAT(stem, width, bits_type, read_bits, read_key, read_value,  \
+                    lane_of, index, limit, infinity)                          \
     static range stem##_range(const uint8_t *in)                              \
     {                                                                         \
         range seen = NOTHING;                                                 \
@@ -92,12 +93,12 @@ static void tally_range(ts_tally *tally, range seen)
 #define PAIR_LANE(i) ((i) / 2 % TS_LANES)
 #define PAIR_INDEX(lane, row) ((row) / 2 * 32 + 2 * (lane) + (row) % 2)
 
-SHORT_FLOAT(bf16, 2, uint16_t, ts_load_u16, ts_key_16, ts_f32_of_bf16, PAIR_LANE,
-            PAIR_INDEX, TS_BF16_LIMIT, 0x7f80u)
-SHORT_FLOAT(f16, 2, uint16_t, ts_load_u16, ts_key_16, ts_f32_of_f16, LANE, INDEX,
-            TS_F16_LIMIT, 0x7c00u)
-SHORT_FLOAT(f32, 4, uint32_t, ts_load_u32, ts_key_32, ts_f32_from_bits, LANE, INDEX,
-            TS_F32_LIMIT, 0x7f800000u)
+SHORT_FLOAT(bf16, 2, uint16_t, ts_load_u16, ts_key_16, ts_f32_of_bf16,
+            PAIR_LANE, PAIR_INDEX, TS_BF16_LIMIT, 0x7f80u)
+SHORT_FLOAT(f16, 2, uint16_t, ts_load_u16, ts_key_16, ts_f32_of_f16, LANE,
+            INDEX, TS_F16_LIMIT, 0x7c00u)
+SHORT_FLOAT(f32, 4, uint32_t, ts_load_u32, ts_key_32, ts_f32_from_bits, LANE,
+            INDEX, TS_F32_LIMIT, 0x7f800000u)
 
 /* Always careful: there is no wider type to be quick in. */
 TS_TALLY_KERNEL(ts_f64_tally)

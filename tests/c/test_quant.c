@@ -263,6 +263,27 @@ static void ternary_blocks_are_what_the_layout_says(void)
     CHECK(value_at(TS_Q2_0, q2_0, 3) == 1);
 }
 
+static void codebook_blocks_are_what_the_layout_says(void)
+{
+    /* Entry 1 of the book is value 2 (43) and seven times value 0 (8); one
+     * stored sign makes the eighth; scale (0.5 + 2) / 4. */
+    uint8_t iq2_xxs[66] = {0x00, 0x38, 0x01, [6] = 0x01, [9] = 0x20};
+    CHECK(value_at(TS_IQ2_XXS, iq2_xxs, 0) == 0.5 * 2.5 / 4 * -43);
+    CHECK(value_at(TS_IQ2_XXS, iq2_xxs, 1) == 0.5 * 2.5 / 4 * 8);
+    CHECK(value_at(TS_IQ2_XXS, iq2_xxs, 7) == 0.5 * 2.5 / 4 * -8);
+
+    /* Sign 1 of elements 8-15, scale 1 + 2 * 3 of elements 32-63. */
+    uint8_t iq3_s[110] = {0x00, 0x38, [75] = 0x02, [106] = 0x30};
+    CHECK(value_at(TS_IQ3_S, iq3_s, 8) == 0.5);
+    CHECK(value_at(TS_IQ3_S, iq3_s, 9) == -0.5);
+    CHECK(value_at(TS_IQ3_S, iq3_s, 32) == 0.5 * 7);
+
+    /* Entry 0 is eight times -1; group 1 has scale 3 and goes down. */
+    uint8_t iq1_s[50] = {0x00, 0x38, [37] = 0x90};
+    CHECK(value_at(TS_IQ1_S, iq1_s, 0) == 0.5 * -0.875);
+    CHECK(value_at(TS_IQ1_S, iq1_s, 32) == 0.5 * 3 * -1.125);
+}
+
 static void small_floats_are_what_their_names_say(void)
 {
     uint8_t code;
@@ -312,7 +333,8 @@ static void narrowing_rounds_once_to_nearest_even(void)
     CHECK(F32_TO(TS_F16, -1 - 0x3p-11f) == 0xbc02);
     /* Through F32 the last bit would be lost and the tie go down. */
     CHECK(F64_TO(TS_F16, 1 + 0x1p-11 + 0x1p-40) == 0x3c01);
-    CHECK(F64_TO(TS_F16, 1e300) == 0x7c00 && F64_TO(TS_F16, -1e-300) == 0x8000);
+    CHECK(F64_TO(TS_F16, 1e300) == 0x7c00);
+    CHECK(F64_TO(TS_F16, -1e-300) == 0x8000);
     CHECK(F32_TO(TS_BF16, 1 + 0x1p-8f) == 0x3f80);
     CHECK(F32_TO(TS_BF16, 1 + 0x3p-8f) == 0x3f82);
     CHECK(F32_TO(TS_BF16, 0x1.fffffep127f) == 0x7f80);
@@ -600,6 +622,7 @@ int main(void)
     RUN(k_blocks_are_what_the_layout_says);
     RUN(lookup_blocks_are_what_the_layout_says);
     RUN(ternary_blocks_are_what_the_layout_says);
+    RUN(codebook_blocks_are_what_the_layout_says);
     RUN(small_floats_are_what_their_names_say);
     RUN(narrowing_rounds_once_to_nearest_even);
     RUN(floats_out_of_range_become_what_x86_makes_of_them);
