@@ -10,8 +10,8 @@
  * Senses give evidence, of three strengths:
  *
  *     strong    attn, mlp, experts, embed, head ...   says it outright
- *     fair      q, k, v, fc, gate_proj ...            says it if nothing else does
- *     faint     dense, linear, output, token ...      depends on where it stands
+ *     fair      q, k, v, fc, gate_proj ...            if nothing else does
+ *     faint     dense, output, token ...              depends on the place
  *
  * Stronger evidence wins; among equals the later, deeper word wins ("mlp" in
  * attentions.0.mlp, "classifier" in classifier.out_proj), with the exceptions
@@ -31,7 +31,9 @@
  * projectors between towers are "other"; the convolution that turns pixels or
  * audio into hidden states (conv_in, conv1 outside the layers) is an
  * embedding; poolers and everything that makes scores from hidden states is
- * output; relative position biases belong to their attention. */
+ * output; relative position biases belong to their attention.  Outside the
+ * layers embeddings come before, with the norms that sit on them, and heads,
+ * poolers and final norms after; what is left goes with the layers. */
 #include "layers.h"
 
 #include <stddef.h>
@@ -45,8 +47,9 @@ typedef enum {
     /* Evidence on their own: see `meanings`. */
     NORM,
     ATTENTION,
-    ATTENTIONS, /* a list of blocks that are made of it */
+    ATTENTIONS, /* the plural: a list of blocks that are made of it */
     MLP,
+    MLPS,
     EMBED,
     EMBEDDING,
     HEAD,
@@ -59,13 +62,17 @@ typedef enum {
     FC,
     NUMBERED_FC, /* w1, w2, w3, but not w */
     DENSE,
+    LINEAR, /* linear1, linear2; alone it says nothing */
     OUTPUT,
     OUT,
     TOKEN,
     POSITION,
     STEM,
-    MIXER, /* of any kind */
+    MIXER,     /* of any kind */
+    TIME_MIX,  /* RWKV's recurrence */
+    PROJECTOR, /* between towers */
     ELSEWHERE, /* state-space models, rotary tables, necks */
+    POSITION_BIAS,
 
     /* Marks. */
     LORA,
@@ -84,6 +91,7 @@ typedef enum {
     CHANNEL,
     CLASS,
     CONV,
+    DECODER,
     FEED,
     FORWARD,
     GATE,
@@ -98,7 +106,9 @@ typedef enum {
     PATCH,
     POINT,
     PRE,
+    PREDICTOR,
     PROJ,
+    PROJECT, /* project_q of wav2vec2 is no attention's */
     QUANTISER,
     REL,
     SCALE,
@@ -120,6 +130,7 @@ static const meaning meanings[SENSES] = {
     [ATTENTION] = {STRONG, TS_KIND_ATTENTION, 0},
     [ATTENTIONS] = {STRONG, TS_KIND_ATTENTION, 0},
     [MLP] = {STRONG, TS_KIND_MLP, 0},
+    [MLPS] = {STRONG, TS_KIND_MLP, 0},
     [EMBED] = {STRONG, TS_KIND_EMBEDDING, 0},
     [EMBEDDING] = {STRONG, TS_KIND_EMBEDDING, 0},
     [HEAD] = {STRONG, TS_KIND_OUTPUT, 0},
@@ -132,12 +143,16 @@ static const meaning meanings[SENSES] = {
     [LETTER_QKV] = {FAIR, TS_KIND_ATTENTION, 0},
     [FC] = {FAIR, TS_KIND_MLP, 0},
     [DENSE] = {FAINT, TS_KIND_MLP, 0},
+    [LINEAR] = {FAINT, TS_KIND_MLP, 0},
     [OUTPUT] = {FAINT, TS_KIND_OUTPUT, 0},
     [OUT] = {FAINT, TS_KIND_OUTPUT, 0},
     [TOKEN] = {FAINT, TS_KIND_EMBEDDING, 0},
     [POSITION] = {FAINT, TS_KIND_EMBEDDING, 0},
     [STEM] = {FAINT, TS_KIND_EMBEDDING, 0},
-    [MIXER] = {FAINT, TS_KIND_OTHER, 0},
+    [MIXER] = {FAIR, TS_KIND_OTHER, 0},
+    [TIME_MIX] = {STRONG, TS_KIND_OTHER, 0},
+    [PROJECTOR] = {STRONG, TS_KIND_OTHER, 0},
+    [POSITION_BIAS] = {STRONG, TS_KIND_ATTENTION, 0},
     [LORA] = {NOTHING, 0, TS_MARK_LORA},
     [QUANT] = {NOTHING, 0, TS_MARK_SCALE},
 };
@@ -155,6 +170,7 @@ typedef struct {
 
 PAGE(a) = {{"attn", ATTENTION},
            {"attention", ATTENTION},
+           {"att", ATTENTION},
            {"attentions", ATTENTIONS},
            {"absmax", QUANT},
            {"attns", ATTENTIONS},
@@ -168,6 +184,7 @@ PAGE(b) = {{"bias", BIAS},
            {"bn", NORM},
            {"bbox", BBOX},
            {"batchnorm", NORM},
+           {"batches", NORM}, /* num_batches_tracked */
            {"bottlenecks", STACK},
            END};
 PAGE(c) = {{"conv", CONV},
@@ -178,11 +195,13 @@ PAGE(c) = {{"conv", CONV},
            {"chexps", EXPERT},
            {"channel", CHANNEL},
            {"convs", STACK},
-           {"correction", ROUTER},
+           {"correction", ROUTER}, /* e_score_correction_bias */
+           {"connector", PROJECTOR},
            END};
 PAGE(d) = {{"down", DOWN},
            {"dense", DENSE},
            {"dora", LORA},
+           {"decoder", DECODER},
            END};
 PAGE(e) = {{"embed", EMBED},
            {"expert", EXPERT},
@@ -204,11 +223,12 @@ PAGE(f) = {{"ffn", MLP},
            {"forward", FORWARD},
            {"ff", MLP},
            {"feedforward", MLP},
-           {"ffns", MLP},
+           {"ffns", MLPS},
            {"ffw", MLP},
            {"freq", ELSEWHERE},
            {"freqs", ELSEWHERE},
            {"features", STACK},
+           {"flows", STACK},
            END};
 PAGE(g) = {{"gate", GATE},
            {"global", GLOBAL},
@@ -228,25 +248,30 @@ PAGE(i) = {{"input", INPUT},
            {"inv", INV},
            {"inp", INP},
            END};
-PAGE(k) = {{"k", LETTER_QKV}, {"key", QKV}, {"kv", QKV}, END};
+PAGE(k) = {{"k", LETTER_QKV}, {"key", QKV}, {"kv", QKV}, {"keys", QKV}, END};
 PAGE(l) = {{"layers", STACK},
            {"layer", STACK},
            {"ln", NORM},
            {"layernorm", NORM},
            {"layernorms", NORM},
            {"layrnorm", NORM}, /* CLIP's pre_layrnorm is spelt so */
-           {"linear", DENSE},
+           {"linear", LINEAR},
            {"lora", LORA},
-           {"lin", DENSE},
+           {"lin", LINEAR},
            {"logit", HEAD},
            {"logits", HEAD},
+           {"loss", HEAD}, /* XLNet's lm_loss is a layer */
+           {"lstm", ELSEWHERE},
            {"lokr", LORA},
            END};
 PAGE(m) = {{"mlp", MLP},
            {"moe", MLP},
            {"mlps", MLP},
+           {"mlstm", ELSEWHERE},
            {"mamba", ELSEWHERE},
            {"mixer", MIXER},
+           {"merger", PROJECTOR},
+           {"mm", PROJECTOR},
            {"mix", MIX},
            {"map", MAP},
            {"mha", ATTENTION},
@@ -268,12 +293,17 @@ PAGE(p) = {{"proj", PROJ},
            {"pooler", HEAD},
            {"predictions", HEAD},
            {"prediction", HEAD},
+           {"pred", HEAD},
+           {"predictor", PREDICTOR},
+           {"project", PROJECT},
+           {"projector", PROJECTOR},
            {"point", POINT},
            {"probs", ROUTER}, /* exp_probs_b */
            END};
 PAGE(q) = {{"q", LETTER_QKV},
            {"qkv", QKV},
            {"query", QKV},
+           {"queries", QKV},
            {"qa", HEAD},
            {"qzeros", QUANT},
            {"quant", QUANTISER},
@@ -282,8 +312,11 @@ PAGE(r) = {{"rel", REL},
            {"relative", REL},
            {"router", ROUTER},
            {"rmsnorm", NORM},
+           {"rms", NORM},
+           {"running", NORM}, /* running_mean, running_var */
            {"rotary", ELSEWHERE},
            {"rope", ELSEWHERE},
+           {"rot", ELSEWHERE},
            {"relationship", HEAD},
            {"resblocks", STACK},
            {"resnets", STACK},
@@ -292,6 +325,7 @@ PAGE(s) = {{"scale", SCALE},
            {"shared", SHARED},
            {"score", HEAD},
            {"ssm", ELSEWHERE},
+           {"slstm", ELSEWHERE},
            {"scales", QUANT},
            {"shexp", SHARED_EXPERT},
            {"stages", STACK},
@@ -305,10 +339,15 @@ PAGE(t) = {{"token", TOKEN},
            {"tokens", TOKEN},
            {"to", TO},
            {"time", TIME},
+           {"temporal", MIXER},
            {"tok", TOKEN},
            END};
 PAGE(u) = {{"up", UP}, {"unembd", HEAD}, END};
-PAGE(v) = {{"v", LETTER_QKV}, {"value", QKV}, {"vocab", HEAD}, END};
+PAGE(v) = {{"v", LETTER_QKV},
+           {"value", QKV},
+           {"values", QKV},
+           {"vocab", HEAD},
+           END};
 PAGE(w) = {{"weight", WEIGHT},
            {"w", NUMBERED_FC},
            {"wi", FC},
@@ -344,21 +383,25 @@ static sense phrase(sense before, sense now, unsigned words)
         if (before == TO) return QKV;
         return before == EMBED ? HEAD : now; /* embed_out */
     case IN: return before == CONV ? EMBEDDING : now;
+    case GATE: return before == SHARED_EXPERT ? ROUTER : now;
     case INP: return before == GATE ? ROUTER : now;
-    case EXPERT:
-    case MLP: return before == SHARED ? SHARED_EXPERT : now;
+    case EXPERT: return before == SHARED ? SHARED_EXPERT : now;
+    case MLP:
+        if (before == POSITION_BIAS) return POSITION_BIAS; /* Swin v2 */
+        return before == SHARED ? SHARED_EXPERT : now;
     case EMBED: /* class_embed and bbox_embed of the DETR family */
         return (before == CLASS || before == BBOX) && words == 1 ? HEAD : now;
-    case TOKEN: /* cls_token, query_tokens */
-        return before == CLS || before == QKV ? EMBEDDING : now;
+    case PREDICTOR: return before == BBOX ? HEAD : now;
     case POSITION: return before == REL ? ATTENTION : now;
-    case BIAS: return before == POSITION ? ATTENTION : now;
+    case BIAS: return before == POSITION ? POSITION_BIAS : now;
     case MIX:
-        return before == TIME      ? ELSEWHERE
+        return before == TIME      ? TIME_MIX
                : before == CHANNEL ? MLP
                                    : now;
+    case LETTER_QKV: return before == PROJECT ? UNKNOWN : now;
+    case QKV: return before == OUTPUT ? OUTPUT : now; /* BLIP-2's Q-Former */
     case SCALE:
-        if (before == OUTPUT && words == 1) return QUANT;
+        if (before == OUTPUT) return words == 1 ? QUANT : OUT;
         return before == WEIGHT || before == INPUT || before == GLOBAL
                        || before == LETTER_QKV
                    ? QUANT
@@ -375,20 +418,19 @@ typedef struct {
     uint8_t strength, kind, marks;
     bool bias;      /* the last segment says so */
     bool embedded;  /* near the input: a norm here comes before the layers */
-    bool is_gguf;
+    bool is_gguf;   /* in a "blk" */
     bool is_kohya;  /* lora_unet_down_blocks_1_...: '_' stands for '.' */
     bool conv_stem; /* conv1 outside of all blocks */
+    bool decodes;   /* begins with "decoder.": ModernBERT's head */
+    bool numbered;  /* the last word: "fc1" */
+    sense last;     /* word of this segment, or of the one before a number */
+    sense said;     /* the strongest evidence */
+    uint32_t words; /* heard in this segment, or in the one before a number */
 
     /* Segments are numbered from 1; 0 is "nowhere". */
     uint32_t segment;
-    uint32_t said_in; /* the strongest evidence */
-    uint32_t norm_in; /* a normalization, whatever else is said */
-
-    sense said; /* the strongest evidence */
-
-    /* The segment being read, or the one before a number. */
-    uint32_t words;
-    sense last;
+    uint32_t said_in; /* where the strongest evidence was heard */
+    uint32_t norm_in; /* where a normalization was named */
 
     int32_t layer, expert;
     uint32_t stack;
@@ -421,6 +463,8 @@ static bool outlives(const reader *self, sense now)
     case CLS:
         return self->kind == TS_KIND_ATTENTION || self->kind == TS_KIND_OTHER
             || (self->marks & TS_MARK_ROUTER) != 0;
+    case PROJECTOR: return self->kind == TS_KIND_OUTPUT;
+    case TIME_MIX: return true;
     default: return false;
     }
 }
@@ -430,6 +474,7 @@ static void weigh(reader *self, sense now)
     const meaning *said = &meanings[now];
 
     self->marks |= said->marks;
+    if (now == ROUTER) self->marks &= (uint8_t)~TS_MARK_EXPERT;
     if (said->strength == NOTHING || said->strength < self->strength) return;
     if (said->strength == self->strength && outlives(self, now)) return;
     self->strength = said->strength;
@@ -446,30 +491,48 @@ static sense look_up(const char text[LONGEST])
     return UNKNOWN;
 }
 
+static void hear_norm(reader *self, int32_t number)
+{
+    self->norm_in = self->segment;
+    if (number == 1) self->embedded = true; /* bn1, after the first layer */
+}
+
 /* A word and the number glued to it, as in "fc1"; -1 when there is none. */
 static void hear(reader *self, sense now, int32_t number, bool is_first)
 {
     now = phrase(self->last, now, self->words);
-    if (now == LETTER_QKV && is_first) now = UNKNOWN; /* GGUF's tower "v." */
+    if (now == LETTER_QKV && (is_first || number >= 0))
+        now = UNKNOWN; /* GGUF's tower "v.", or "mobilenet_v2" */
+    if (now == TOKEN && self->said_in == self->segment)
+        now = EMBEDDING; /* cls_token, query_tokens: learned themselves */
     if (now == NUMBERED_FC && number < 0) now = UNKNOWN;
-    if (now == NORM) self->norm_in = self->segment;
+    if (now == ROUTER && self->said == ELSEWHERE)
+        now = UNKNOWN; /* altup_router routes no tokens to experts */
+    if (now == NORM) hear_norm(self, number);
     if (now == BIAS) self->bias = true;
-    if (now == FC && number < 0 && is_first) now = HEAD; /* of a ResNet */
     if (now == CONV && self->words == 0 && self->layer < 0)
-        self->conv_stem = number == 1 || (number == 2 && !is_first);
-    weigh(self, now);
+        self->conv_stem = number == 1
+                       || (!is_first && (number == 2 || number == 3));
+    if (now != LINEAR || number >= 0) weigh(self, now);
     if (now == PRE || now == STEM || now == INPUT
         || self->kind == TS_KIND_EMBEDDING)
         self->embedded = true;
     self->last = now;
+    self->numbered = number >= 0;
     self->words++;
 }
 
-/* A list inside an mlp or a head is no stack of layers. */
+/* A list inside an mlp or a head, or right under an embedding, is no stack of
+ * layers. */
 static bool is_part(const reader *self, uint32_t list)
 {
-    return self->strength == STRONG && self->said_in < list
-        && (self->kind == TS_KIND_MLP || self->kind == TS_KIND_OUTPUT);
+    if (self->strength < STRONG || self->said_in >= list) return false;
+    switch (self->kind) {
+    case TS_KIND_MLP:
+    case TS_KIND_OUTPUT: return true;
+    case TS_KIND_EMBEDDING: return self->said_in + 1 == list;
+    default: return false;
+    }
 }
 
 static bool names_stack(const reader *self)
@@ -477,7 +540,8 @@ static bool names_stack(const reader *self)
     switch (self->last) {
     case STACK:
     case GGUF_STACK:
-    case ATTENTIONS: return true;
+    case ATTENTIONS:
+    case MLPS: return true;
     case LONE_STACK:
     case UP:
     case DOWN: return self->words == 1;
@@ -497,6 +561,13 @@ static void start_afresh(reader *self, uint32_t list)
     self->conv_stem = false;
 }
 
+/* GGUF's blk.0.ffn_gate.3: experts before they were stacked. */
+static bool is_split_expert(const reader *self, uint32_t list)
+{
+    return self->is_gguf && self->kind == TS_KIND_MLP && self->said_in == list
+        && (self->last == GATE || self->last == UP || self->last == DOWN);
+}
+
 /* A number that stands for itself; `begin` is its first byte. */
 static void hear_number(reader *self, int32_t number, size_t begin)
 {
@@ -507,6 +578,11 @@ static void hear_number(reader *self, int32_t number, size_t begin)
         self->expert = number;
         return;
     }
+    if (is_split_expert(self, list)) {
+        self->marks |= TS_MARK_EXPERT;
+        self->expert = number;
+        return;
+    }
     if (is_part(self, list)) return;
     if (names_stack(self)) {
         start_afresh(self, list);
@@ -514,8 +590,8 @@ static void hear_number(reader *self, int32_t number, size_t begin)
         if (self->layer >= 0) return;
         self->layer = number;
         self->stack = (uint32_t)begin - 1;
-    } else if (self->maybe_layer < 0 && self->said_in != list
-               && self->norm_in != list) {
+    } else if (self->maybe_layer < 0 && self->norm_in != list
+               && (self->said_in != list || self->kind == TS_KIND_OTHER)) {
         self->maybe_layer = number;
         self->maybe_stack = (uint32_t)begin - 1;
         self->maybe_segment = self->segment;
@@ -532,6 +608,10 @@ static void hear_module(reader *self)
         weigh(self, ROUTER);
     if (self->last == SHARED && self->layer < 0) /* T5's embedding */
         weigh(self, EMBEDDING);
+    if ((self->last == FC || self->last == DENSE || self->last == LINEAR)
+        && self->segment == 2 && !self->numbered)
+        weigh(self, HEAD); /* a layer of the whole model, as ResNet's fc */
+    self->decodes = self->last == DECODER && self->segment == 2;
 }
 
 /* A segment of words begins: the one before it is complete. */
@@ -596,8 +676,11 @@ static void read_segment(reader *self, ts_name name, size_t *at)
             i++;
         } else if (class == DIGIT) {
             number = read_number(name, &i);
-            if ((self->is_kohya || (i < name.size && name.bytes[i] == '/'))
-                && names_stack(self)) {
+            if (self->last == EXPERT && self->expert < 0)
+                self->expert = number; /* expert_5 of Switch */
+            bool ends = i < name.size && name.bytes[i] == '/'; /* layer_7/ */
+            if ((self->is_kohya || ends) && names_stack(self)
+                && name.bytes[start - 1] == '_') {
                 self->segment++;
                 hear_number(self, number, start);
                 enter_segment(self);
@@ -617,9 +700,12 @@ static ts_kind kind_of(const reader *self)
     if (self->norm_in != 0) return TS_KIND_NORMALIZATION;
     if (self->strength == NOTHING && self->conv_stem)
         return TS_KIND_EMBEDDING;
+    if (self->strength == NOTHING && self->decodes && self->segment == 2)
+        return TS_KIND_OUTPUT;
     bool in_layer = self->layer >= 0;
     switch (self->said) {
-    case DENSE: return in_layer ? TS_KIND_MLP : TS_KIND_OTHER;
+    case DENSE:
+    case LINEAR: return in_layer ? TS_KIND_MLP : TS_KIND_OTHER;
     case OUTPUT: return in_layer ? TS_KIND_MLP : TS_KIND_OUTPUT;
     case OUT: return in_layer ? TS_KIND_OTHER : TS_KIND_OUTPUT;
     default: return (ts_kind)self->kind;
