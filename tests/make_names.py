@@ -14,7 +14,8 @@ makes (the original Mixtral, Stable Diffusion, quantisers' suffixes ...) are
 labelled by hand in names/by_hand.tsv, in the same columns.
 
 Numbers in names are kept only in their last occurrence (the deepest layer),
-so that the table stays small; llama, gpt2 and t5 have 13 layers.
+so that the table stays small; llama, gpt2 and t5 have 13 layers.  The last column
+holds up to four of the architectures that have the name.
 """
 
 from __future__ import annotations
@@ -42,25 +43,25 @@ from transformers.models.auto import modeling_auto as auto  # noqa: E402
 FOLDER = pathlib.Path(__file__).parent / "data" / "names"
 
 ARCHITECTURES = """
-albert apertus arcee aria audio-spectrogram-transformer bamba bart beit bert big_bird
-biogpt bit blenderbot blip blip-2 bloom camembert canine chameleon clap clip clipseg codegen
-cohere cohere2 convbert convnext convnextv2 ctrl cvt dbrx deberta deberta-v2 decision_transformer
-deepseek_v2 deepseek_v3 deit dinov2 dinov3_vit distilbert donut-swin dpr dpt efficientnet electra
-ernie ernie4_5 ernie4_5_moe esm exaone4 falcon falcon_h1 falcon_mamba flaubert fnet focalnet
-fsmt funnel fuyu gemma gemma2 gemma3 git glm glm4 glm4_moe glm4v gpt2 gpt_bigcode gpt_neo
+albert apertus arcee aria audio-spectrogram-transformer bamba bart beit bert big_bird biogpt
+bit blenderbot blip blip-2 bloom camembert canine clap clip clipseg codegen cohere cohere2
+convbert convnext convnextv2 ctrl cvt deberta deberta-v2 decision_transformer deepseek_v2
+deepseek_v3 deit dinov2 dinov3_vit distilbert donut-swin dpr dpt efficientnet electra ernie
+ernie4_5 ernie4_5_moe exaone4 falcon falcon_h1 falcon_mamba flaubert fnet focalnet fsmt
+funnel fuyu gemma gemma2 gemma3 git glm glm4 glm4_moe glm4v gpt2 gpt_bigcode gpt_neo
 gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid granitemoeshared hubert idefics2
 idefics3 imagegpt internvl jamba jetmoe layoutlm led levit lfm2 lilt llama llama4_text llava
 llava_next longformer longt5 luke m2m_100 mamba mamba2 marian mbart megatron-bert minimax
-mistral mistral3 mixtral mllama mobilebert mobilevit modernbert modernbert-decoder moonshine moshi
-mpnet mpt mt5 musicgen nemotron nemotron_h nllb-moe nystromformer olmo olmo2 olmoe openai-gpt opt
-owlvit paligemma pegasus perceiver persimmon phi phi3 phimoe pix2struct pixtral plbart poolformer
-prophetnet qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3 qwen3_moe qwen3_next qwen3_vl
-recurrent_gemma regnet rembert resnet roberta roberta-prelayernorm roformer rwkv seamless_m4t
-segformer siglip siglip2 smollm3 smolvlm speech_to_text squeezebert stablelm starcoder2
-swin swinv2 switch_transformers t5 t5gemma tapas timesformer trocr umt5 vilt vit vit_mae
-vitdet vits vivit wav2vec2 wav2vec2-bert wavlm whisper xglm xlm xlm-roberta xlnet xlstm yolos zamba
-zamba2
-""".split()
+mistral mistral3 mixtral mllama mobilebert mobilevit modernbert modernbert-decoder moonshine
+moshi mpnet mpt mt5 nemotron_h nllb-moe nystromformer olmo olmo2 olmoe openai-gpt opt owlvit
+paligemma pegasus perceiver persimmon phi phi3 phimoe pix2struct pixtral plbart poolformer
+prophetnet qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3 qwen3_moe qwen3_next
+qwen3_vl recurrent_gemma regnet rembert resnet roberta roberta-prelayernorm roformer rwkv
+seamless_m4t segformer siglip siglip2 smollm3 smolvlm speech_to_text squeezebert stablelm
+starcoder2 swin swinv2 switch_transformers t5 t5gemma tapas timesformer trocr umt5 vilt vit
+vit_mae vitdet vits vivit wav2vec2 wav2vec2-bert wavlm whisper xglm xlm xlm-roberta xlnet
+xlstm yolos zamba zamba2
+""".split()  # noqa: SIM905
 
 DEEP = {"llama", "gpt2", "t5"}
 
@@ -79,10 +80,15 @@ HEADS_FIRST = [
 ]
 
 # Classes, looked at from the parameter outwards.  The first that matches wins.
-NORM = re.compile(r"Norm(\d+d|Zero\w*|Continuous|Single|Gated)?$|Norm$|FrozenBatchNorm|NormActivation")
+NORM = re.compile(
+    r"Norm(\d+d|Zero\w*|Continuous|Single|Gated)?$|Norm$|FrozenBatchNorm|NormActivation"
+)
 CLASSES = [
     ("router", re.compile(r"Router|Top[Kk\d]\w*Gat|MoEGate")),
-    ("attention", re.compile(r"(?<!Residual)Attention(?!PoolingHead)|Attn|MultiHead(?!\w*PoolingHead)")),
+    (
+        "attention",
+        re.compile(r"(?<!Residual)Attention(?!PoolingHead)|Attn|MultiHead(?!\w*PoolingHead)"),
+    ),
     (
         "mlp",
         re.compile(
@@ -103,9 +109,13 @@ CLASSES = [
 # A block holds an attention among other things, whatever it is called.
 BLOCK = re.compile(r"(Attn\w*|Attention)(Down|Up|Mid)?(Block(2D)?|Layer)$|MidBlock2DCrossAttn$")
 
-# (name, kind or None for "as the classes say", marks to toggle, reason)
+# What a name is in spite of its classes: a pattern, the kind, and the reason.
 REVIEWED = [
-    (r"(cls|mask|distillation|register|dist|pooling|query)_tokens?$", "embedding", "learned tokens"),
+    (
+        r"(cls|mask|distillation|register|dist|pooling|query)_tokens?$",
+        "embedding",
+        "learned tokens",
+    ),
     (
         r"(^|\.)((decoder_)?pos_embed|masked_spec_embed|class_embedding|positional_embedding"
         r"|position_embeddings?|class_pos_emb|level_embed|mask_emb)(\.\w+)?$",
@@ -131,23 +141,59 @@ REVIEWED = [
     ),
     (r"^logit_(scale|bias)|^final_logits_bias$", "output", "scales and shifts the scores"),
     (r"inv_freq$", "other", "a table computed from the config, not learned"),
-    (r"\.fc[12]\.\w+$", "mlp", "BART, OPT, Whisper: the feed-forward lies directly in the block"),
-    (r"\.ffn(_output)?\.(\d\.)?\w+$|\.proj_mlp\.\w+$", "mlp", "Albert, CTRL, Flux: likewise, and they say so"),
+    (
+        r"\.fc[12]\.\w+$",
+        "mlp",
+        "BART, OPT, Whisper: the feed-forward lies directly in the block",
+    ),
+    (
+        r"\.ffn(_output)?\.(\d\.)?\w+$|\.proj_mlp\.\w+$",
+        "mlp",
+        "Albert, CTRL, Flux: likewise, and they say so",
+    ),
     (r"linear_attn\.(?!norm)", "attention", "GatedDeltaNet calls itself linear attention"),
     (r"attentions\.\d+\.proj_(in|out)\.", "attention", "into and out of a block of attentions"),
-    (r"relative_attention_bias\.", "attention", "MPNet keeps it outside of the attention it serves"),
-    (r"self_attention\.experts\.\w+_linear", "attention", "JetMoE's mixture of attention heads"),
-    (r"\.layer\.2\.attention\.\d\.", "attention", "RegNet's squeeze-and-excite calls itself so"),
+    (
+        r"relative_attention_bias\.",
+        "attention",
+        "MPNet keeps it outside of the attention it serves",
+    ),
+    (
+        r"self_attention\.experts\.\w+_linear",
+        "attention",
+        "JetMoE's mixture of attention heads",
+    ),
+    (
+        r"\.layer\.2\.attention\.\d\.",
+        "attention",
+        "RegNet's squeeze-and-excite calls itself so",
+    ),
     (r"bottleneck\.attention\.dense\.", "attention", "MobileBERT: makes the attention's input"),
     (r"bottleneck\.input\.dense\.", "mlp", "MobileBERT: a dense layer of the block"),
     (r"\.(intermediate|output)\.conv1d\.", "mlp", "SqueezeBERT's feed-forward is convolutions"),
     (r"\.post_attention\.conv1d\.", "attention", "SqueezeBERT's output projection"),
     (r"merger\.mlp\.\d\.", "mlp", "Qwen-VL names it so"),
-    (r"connector\.modality_projection\.", "other", "projectors between towers are other, here too"),
-    (r"levit\..*\.linear_(up|down)\.linear", "other", "only its position says that it is an mlp's"),
-    (r"levit\..*\.projection\.linear", "other", "the name says nothing of the attention it belongs to"),
+    (
+        r"connector\.modality_projection\.",
+        "other",
+        "projectors between towers are other, here too",
+    ),
+    (
+        r"levit\..*\.linear_(up|down)\.linear",
+        "other",
+        "only its position says that it is an mlp's",
+    ),
+    (
+        r"levit\..*\.projection\.linear",
+        "other",
+        "the name says nothing of the attention it belongs to",
+    ),
     (r"^transformer\.w\.weight$", "other", "CTRL's embedding is called w"),
-    (r"focalnet\..*downsample\.projection\.", "other", "a patch embedding that calls itself downsample"),
+    (
+        r"focalnet\..*downsample\.projection\.",
+        "other",
+        "a patch embedding that calls itself downsample",
+    ),
     (r"visual_projection\.1\.", "other", "the norm is the second in a list; nothing says so"),
 ]
 
@@ -167,7 +213,10 @@ def shrink(config: transformers.PretrainedConfig, layers: int) -> None:
         if isinstance(value, transformers.PretrainedConfig):
             shrink(value, layers)
         elif isinstance(value, int) and not isinstance(value, bool):
-            if re.fullmatch(r"(num_(hidden|encoder|decoder)_layers|n_layers?|num_layers|(en|de)coder_layers|depth)", key):
+            if re.fullmatch(
+                r"(num_(hidden|encoder|decoder)_layers|n_layers?|num_layers|(en|de)coder_layers|depth)",
+                key,
+            ):
                 if value > 2:
                     setattr(config, key, layers)
             elif "experts" in key and "per" not in key and value > 4:
@@ -230,7 +279,12 @@ def kind_by_class(model: nn.Module, name: str, heads: set[str]) -> str:
         return "output"
     for i in range(len(way) - 1, -1, -1):
         module = way[i][1]
-        containers = (transformers.PreTrainedModel, diffusers.ModelMixin, nn.ModuleList, nn.Sequential)
+        containers = (
+            transformers.PreTrainedModel,
+            diffusers.ModelMixin,
+            nn.ModuleList,
+            nn.Sequential,
+        )
         if isinstance(module, containers) or BLOCK.search(class_of(module)):
             continue
         for kind, pattern in CLASSES:
@@ -253,7 +307,15 @@ def heads_of(model: nn.Module) -> set[str]:
             heads.add(path)
     if re.search(r"For[A-Z]|LMHead|DoubleHeads", class_of(model)):
         for path, _ in model.named_children():
-            if path in {"classifier", "score", "qa_outputs", "fc", "lm_head", "projector", "pre_classifier"}:
+            if path in {
+                "classifier",
+                "score",
+                "qa_outputs",
+                "fc",
+                "lm_head",
+                "projector",
+                "pre_classifier",
+            }:
                 heads.add(path)
     return heads
 
@@ -268,8 +330,15 @@ def place_by_class(model: nn.Module, name: str) -> tuple[str, int]:
         number = path.rsplit(".", 1)[-1]
         in_list = isinstance(above, (nn.ModuleList, nn.Sequential)) and "." in path
         # A list of mere convolutions counts where it is called layers.
-        is_block = any(True for _ in module.children()) or re.search(r"(layers|blocks|flows)\.\d+$", path)
-        if in_list and number.isdigit() and is_block and not re.search("Embed", class_of(module)):
+        is_block = any(True for _ in module.children()) or re.search(
+            r"(layers|blocks|flows)\.\d+$", path
+        )
+        if (
+            in_list
+            and number.isdigit()
+            and is_block
+            and not re.search("Embed", class_of(module))
+        ):
             return path.rsplit(".", 1)[0], int(number)
         if NO_STACK.search(class_of(module)):
             return "", -1
@@ -326,22 +395,35 @@ def rows_of(model: nn.Module) -> Iterator[tuple[str, Truth]]:
 def diffusion() -> Iterator[tuple[str, nn.Module]]:
     with torch.device("meta"):
         yield "diffusers-unet", diffusers.UNet2DConditionModel()
-        yield "diffusers-unet-xl", diffusers.UNet2DConditionModel(
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(320, 640, 1280),
-            transformer_layers_per_block=(1, 2, 10),
-            use_linear_projection=True,
-            cross_attention_dim=2048,
+        yield (
+            "diffusers-unet-xl",
+            diffusers.UNet2DConditionModel(
+                addition_embed_type="text_time",
+                addition_time_embed_dim=256,
+                projection_class_embeddings_input_dim=2816,
+                down_block_types=(
+                    "DownBlock2D",
+                    "CrossAttnDownBlock2D",
+                    "CrossAttnDownBlock2D",
+                ),
+                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+                block_out_channels=(320, 640, 1280),
+                transformer_layers_per_block=(1, 2, 10),
+                use_linear_projection=True,
+                cross_attention_dim=2048,
+            ),
         )
         yield "diffusers-vae", diffusers.AutoencoderKL()
         yield "diffusers-sd3", diffusers.SD3Transformer2DModel(num_layers=2)
-        yield "diffusers-flux", diffusers.FluxTransformer2DModel(num_layers=2, num_single_layers=2)
+        yield (
+            "diffusers-flux",
+            diffusers.FluxTransformer2DModel(num_layers=2, num_single_layers=2),
+        )
         yield "diffusers-controlnet", diffusers.ControlNetModel()
-        yield "diffusers-pixart", diffusers.PixArtTransformer2DModel(num_layers=2, caption_channels=64)
+        yield (
+            "diffusers-pixart",
+            diffusers.PixArtTransformer2DModel(num_layers=2, caption_channels=64),
+        )
 
 
 def kohya(model: nn.Module) -> Iterator[tuple[str, Truth]]:
@@ -359,19 +441,40 @@ def kohya(model: nn.Module) -> Iterator[tuple[str, Truth]]:
 def adapters() -> Iterator[tuple[str, str, Truth]]:
     """LoRA and DoRA on a Llama: the truth is that of the module adapted."""
     for arch, use_dora in (("peft-lora", False), ("peft-dora", True)):
-        config = transformers.LlamaConfig(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_key_value_heads=2, vocab_size=16)
+        config = transformers.LlamaConfig(
+            hidden_size=8,
+            intermediate_size=8,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            vocab_size=16,
+        )
         shrink(config, 2)
         base = transformers.LlamaForCausalLM(config)
         truths = dict(rows_of(base))
         targets = ["q_proj", "o_proj", "down_proj", "gate_proj", "embed_tokens"]
-        model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=targets, use_dora=use_dora, modules_to_save=["lm_head"]))
+        model = peft.get_peft_model(
+            base,
+            peft.LoraConfig(
+                r=2, target_modules=targets, use_dora=use_dora, modules_to_save=["lm_head"]
+            ),
+        )
         for name in model.state_dict():
-            plain = re.sub(r"\.(base_layer|lora_\w+|modules_to_save|original_module|default)\b", "", name.removeprefix("base_model.model."))
+            plain = re.sub(
+                r"\.(base_layer|lora_\w+|modules_to_save|original_module|default)\b",
+                "",
+                name.removeprefix("base_model.model."),
+            )
             if plain not in truths:
                 plain += ".weight"
             truth = truths[plain]
             stack = "base_model.model." + truth.stack if truth.stack else ""
-            yield arch, name, dataclasses.replace(truth, stack=stack, marks="lora" if "lora_" in name else truth.marks)
+            yield (
+                arch,
+                name,
+                dataclasses.replace(
+                    truth, stack=stack, marks="lora" if "lora_" in name else truth.marks
+                ),
+            )
 
 
 # By the names of the enum, first match.  Kind, then marks.
@@ -400,19 +503,19 @@ def gguf_rows() -> Iterator[tuple[str, str, Truth]]:
             users[tensor].append("gguf-" + gguf.MODEL_ARCH_NAMES[arch])
     for tensor, archs in users.items():
         pattern = gguf.TENSOR_NAMES[tensor]
-        for expression, kind, marks in GGUF:
-            if re.search(expression, tensor.name):
-                break
-        else:
+        rule = next((r for r in GGUF if re.search(r[0], tensor.name)), None)
+        if rule is None:
             continue  # no convention says what it is
-        in_list = ".{bid}" in pattern and not pattern.startswith("mm.")  # projectors are no layers
+        _, kind, marks = rule
+        # The numbers of a projector ("mm.0") are no layers.
+        in_list = ".{bid}" in pattern and not pattern.startswith("mm.")
         stack = pattern.split(".{bid}")[0] if in_list else ""
         layer = 12 if in_list else -1
         name = pattern.replace("{bid}", "12")
         for end in ("weight", "bias"):
-            mark = ",".join(filter(None, sorted([*marks.split(","), "bias" if end == "bias" else ""])))
+            found = {*marks.split(","), "bias" if end == "bias" else ""} - {""}
             for arch in archs:
-                yield arch, f"{name}.{end}", Truth(kind, mark, stack, layer)
+                yield arch, f"{name}.{end}", Truth(kind, ",".join(sorted(found)), stack, layer)
 
 
 def everything() -> Iterator[tuple[str, str, Truth]]:
@@ -420,7 +523,9 @@ def everything() -> Iterator[tuple[str, str, Truth]]:
         try:
             model = build(arch)
         except Exception as error:
-            print(f"left out {arch}: {str(error).strip().splitlines()[0][:90]}", file=sys.stderr)
+            print(
+                f"left out {arch}: {str(error).strip().splitlines()[0][:90]}", file=sys.stderr
+            )
             continue
         for name, truth in rows_of(model):
             yield arch, name, truth
@@ -441,7 +546,7 @@ def main() -> None:
     for arch, name, truth in everything():
         known = table.setdefault(name, truth)
         if known != truth:
-            print(f"{name}: {known} ({archs[name][:3]}) or {truth} ({arch})", file=sys.stderr)
+            sys.exit(f"{name}: {known} in {archs[name][:3]}, but {truth} in {arch}")
         archs[name].append(arch)
         number = r"\d+" if arch == "kohya-unet" else r"(?<=\.)\d+(?=\.)"
         last[arch, re.sub(number, "#", name)] = name
@@ -449,12 +554,28 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / "names.tsv", "w", encoding="utf-8") as out:
         out.write("# made by tests/make_names.py with ")
-        out.write(", ".join(f"{m.__name__} {m.__version__}" for m in (transformers, diffusers, peft)) + "\n")
+        out.write(
+            ", ".join(f"{m.__name__} {m.__version__}" for m in (transformers, diffusers, peft))
+            + "\n"
+        )
         out.write("name\tkind\tmarks\tstack\tlayer\texpert\tarchitectures\n")
         for name in kept:
             t = table[name]
             who = sorted(set(archs[name]))
-            out.write("\t".join([name, t.kind, t.marks, t.stack, str(t.layer), str(t.expert), " ".join(who[:4])]) + "\n")
+            out.write(
+                "\t".join(
+                    [
+                        name,
+                        t.kind,
+                        t.marks,
+                        t.stack,
+                        str(t.layer),
+                        str(t.expert),
+                        " ".join(who[:4]),
+                    ]
+                )
+                + "\n"
+            )
     print(len(kept), "names of", len({a for n in kept for a in archs[n]}), "architectures")
 
 

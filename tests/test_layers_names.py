@@ -41,7 +41,7 @@ def test_the_table_is_wide_enough() -> None:
     rows = table("names.tsv")
     architectures = {a for row in rows for a in row[6].split()}
     built = {a for a in architectures if not a.startswith("gguf-")}
-    assert len(built) >= 150 and len(architectures - built) >= 100
+    assert len(built) >= 150 and len(architectures - built) >= 50
     kinds = collections.Counter(row[1] for row in rows)
     assert set(kinds) == KINDS and min(kinds.values()) >= 100
     marks = {mark for row in rows + table("by_hand.tsv") for mark in row[2].split(",")}
