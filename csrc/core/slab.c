@@ -264,8 +264,10 @@ done:
 
 uint64_t ts_slab_size(const ts_slab *slab) { return slab->size; }
 
+/* In a forked child nobody else runs, and the lock may never come free. */
 static uint64_t locked(ts_slab *slab, const uint64_t *field)
 {
+    if (slab->generation != ts_process_generation()) return *field;
     pthread_mutex_lock(&slab->lock);
     uint64_t value = *field;
     pthread_mutex_unlock(&slab->lock);

@@ -860,6 +860,20 @@ void ts_stream_cancel(ts_stream *stream)
 
 /* ---- what a caller may ask -------------------------------------------------- */
 
+/* In a forked child a lock may belong to a thread that is not there, and
+ * nobody else runs: look without it. */
+static bool enter(ts_stream *stream)
+{
+    if (stream->generation != ts_process_generation()) return false;
+    pthread_mutex_lock(&stream->lock);
+    return true;
+}
+
+static void leave(ts_stream *stream, bool locked)
+{
+    if (locked) pthread_mutex_unlock(&stream->lock);
+}
+
 static void add_reading(ts_reader_stats *into, const ts_reader_stats *from)
 {
     for (int i = 0; i < TS_ENGINE_COUNT; i++) {
@@ -871,7 +885,7 @@ static void add_reading(ts_reader_stats *into, const ts_reader_stats *from)
 
 void ts_stream_progress(ts_stream *stream, ts_progress *out)
 {
-    pthread_mutex_lock(&stream->lock);
+    bool locked = enter(stream);
     *out = stream->progress;
     out->chunk_size = stream->adapt.size;
     out->depth = stream->depth;
@@ -879,7 +893,7 @@ void ts_stream_progress(ts_stream *stream, ts_progress *out)
     out->reading = (ts_reader_stats){0};
     for (int i = 0; i <= TS_STREAM_MOST_THREADS; i++)
         add_reading(&out->reading, &stream->reading[i]);
-    pthread_mutex_unlock(&stream->lock);
+    leave(stream, locked);
     out->memory_used = ts_slab_used(stream->slab);
     out->memory_peak = ts_slab_peak(stream->slab);
     out->budget = ts_slab_size(stream->slab);
@@ -887,7 +901,7 @@ void ts_stream_progress(ts_stream *stream, ts_progress *out)
 
 void ts_stream_position(ts_stream *stream, uint32_t *item, uint64_t *element)
 {
-    pthread_mutex_lock(&stream->lock);
+    bool locked = enter(stream);
     if (stream->next_out < stream->next_cut) {
         const ts_chunk *chunk = &slot_of(stream, stream->next_out)->chunk;
         *item = chunk->item;
@@ -896,14 +910,14 @@ void ts_stream_position(ts_stream *stream, uint32_t *item, uint64_t *element)
         *item = stream->plan.item;
         *element = stream->plan.at;
     }
-    pthread_mutex_unlock(&stream->lock);
+    leave(stream, locked);
 }
 
 void ts_stream_outcome(ts_stream *stream, uint32_t item, ts_outcome *out)
 {
-    pthread_mutex_lock(&stream->lock);
+    bool locked = enter(stream);
     *out = stream->outcomes[item];
-    pthread_mutex_unlock(&stream->lock);
+    leave(stream, locked);
 }
 
 const ts_recipe *ts_stream_recipe(const ts_stream *stream, uint32_t item)
