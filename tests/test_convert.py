@@ -156,7 +156,7 @@ def test_plain_types_become_what_astype_says(source: str, target: str) -> None:
     assert_same(got, as_numpy(values, dtype_of(target)))
 
 
-@given(st.lists(st.floats(width=64), max_size=70), st.sampled_from(list(FLOATS)))
+@given(st.lists(st.floats(width=64), min_size=1, max_size=70), st.sampled_from(list(FLOATS)))
 @settings(max_examples=200, deadline=None)
 def test_any_doubles_become_what_astype_says(values: list[float], target: str) -> None:
     array = np.array(values, np.float64)

@@ -14,18 +14,20 @@
 
 static int32_t cut_32(double x)
 {
-    return x > -0x1.00000002p31 && x < 0x1p31 ? (int32_t)x : INT32_MIN;
+    return x > -2147483649.0 && x < 2147483648.0 ? (int32_t)x : INT32_MIN;
 }
+
+#define TWO_TO_63 9223372036854775808.0
 
 static int64_t cut_64(double x)
 {
-    return x >= -0x1p63 && x < 0x1p63 ? (int64_t)x : INT64_MIN;
+    return x >= -TWO_TO_63 && x < TWO_TO_63 ? (int64_t)x : INT64_MIN;
 }
 
 static uint64_t cut_u64(double x)
 {
-    return x >= 0x1p63 ? (uint64_t)cut_64(x - 0x1p63) ^ (uint64_t)INT64_MIN
-                       : (uint64_t)cut_64(x);
+    if (x < TWO_TO_63 || x != x) return (uint64_t)cut_64(x);
+    return (uint64_t)cut_64(x - TWO_TO_63) ^ (uint64_t)INT64_MIN;
 }
 
 /* F32 goes through F64, which holds it exactly. */

@@ -27,8 +27,9 @@ TS_CONVERT_KERNEL(ts_iq4_xs_decode)
         ts_scales_iq4_xs(in + 4, ts_load_u16(in + 2), scales);
         float d = ts_load_half(in);
         for (int i = 0; i < 256; i++) {
-            int code = in[8 + i / 32 * 16 + i % 16] >> i / 16 % 2 * 4 & 15;
-            float scale = d * (float)scales[i / 32];
+            int group = i / 32;
+            int code = in[8 + group * 16 + i % 16] >> i / 16 % 2 * 4 & 15;
+            float scale = d * (float)scales[group];
             y[i] = scale * (float)ts_iq4_codes[code];
         }
     }

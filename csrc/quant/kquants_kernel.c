@@ -34,9 +34,10 @@ TS_CONVERT_KERNEL(ts_q3_k_decode)
         ts_scales_q3_k(in + 96, scales);
         float d = ts_load_half(in + 108);
         for (int i = 0; i < 256; i++) {
+            int group = i / 16;
             int low = in[32 + i / 128 * 32 + i % 32] >> i / 32 % 4 * 2 & 3;
             int high = in[i % 32] >> i / 32 & 1;
-            y[i] = d * (float)scales[i / 16] * (float)(low + 4 * high - 4);
+            y[i] = d * (float)scales[group] * (float)(low + 4 * high - 4);
         }
     }
 }
@@ -51,9 +52,10 @@ TS_CONVERT_KERNEL(ts_q4_k_decode)
         uint8_t scales[16];
         ts_scales_q4_k(in + 4, scales);
         for (int i = 0; i < 256; i++) {
-            int code = in[16 + i / 64 * 32 + i % 32] >> i / 32 % 2 * 4 & 15;
-            y[i] = d * (float)scales[i / 32] * (float)code
-                - dmin * (float)scales[8 + i / 32];
+            int group = i / 32;
+            int code = in[16 + i / 64 * 32 + i % 32] >> group % 2 * 4 & 15;
+            y[i] = d * (float)scales[group] * (float)code
+                - dmin * (float)scales[8 + group];
         }
     }
 }
@@ -67,10 +69,11 @@ TS_CONVERT_KERNEL(ts_q5_k_decode)
         uint8_t scales[16];
         ts_scales_q4_k(in + 4, scales);
         for (int i = 0; i < 256; i++) {
-            int low = in[48 + i / 64 * 32 + i % 32] >> i / 32 % 2 * 4 & 15;
-            int high = in[16 + i % 32] >> i / 32 & 1;
-            y[i] = d * (float)scales[i / 32] * (float)(low + 16 * high)
-                - dmin * (float)scales[8 + i / 32];
+            int group = i / 32;
+            int low = in[48 + i / 64 * 32 + i % 32] >> group % 2 * 4 & 15;
+            int high = in[16 + i % 32] >> group & 1;
+            y[i] = d * (float)scales[group] * (float)(low + 16 * high)
+                - dmin * (float)scales[8 + group];
         }
     }
 }

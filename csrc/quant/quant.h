@@ -4,7 +4,8 @@
  *
  * Decoding is bit-identical to ggml's reference for its blocks and to
  * ml_dtypes for the small floats.  Every conversion has a scalar definition;
- * faster paths agree with it to the bit. */
+ * faster paths agree with it to the bit.  The one exception is NaN: that a
+ * value is NaN is promised, its sign and payload are not. */
 #ifndef TS_QUANT_QUANT_H
 #define TS_QUANT_QUANT_H
 
@@ -18,7 +19,7 @@
 
 /* in: whole blocks of the source type, any alignment.  out: count elements,
  * aligned to their width.  No overlap.  count is a multiple of the source's
- * block count (of 32 is not required for plain types). */
+ * block count. */
 typedef void (*ts_convert_kernel)(const uint8_t *in, uint8_t *out,
                                   size_t count);
 
@@ -29,10 +30,19 @@ typedef struct {
 } ts_convert;
 
 /* How to get from one type to the other with this machine's best kernels.
- * Any plain, packed or block type to any of F64 F32 F16 BF16; F4 and F6 also
- * to themselves unpacked (see ts_convert_unpack); integers between each other
- * and to and from floats as NumPy's astype does.  TS_UNSUPPORTED, naming both
- * types, otherwise. */
+ *
+ *     any plain, packed or block type     F64 F32 F16 BF16 and the F8s
+ *     BOOL, integers, floats              each other, as NumPy's astype
+ *     C64, C128                           each other
+ *     anything                            itself: the bytes are copied
+ *
+ * Floats narrow to nearest even, once from F32; F64 goes to F16 at once, and
+ * to BF16 and the F8s by way of F32, as NumPy and ml_dtypes do.  A float out
+ * of an integer's range, undefined in NumPy, becomes what x86 makes of it
+ * (casts_kernel.c).  For F4 and F6 to one code a byte see ts_convert_unpack.
+ * TS_UNSUPPORTED, naming both types, otherwise: blocks are not made, packed
+ * and block types do not become integers, and Q8_1 and Q8_K, which ggml uses
+ * inside its products and never in a file, are not read. */
 ts_status ts_convert_find(ts_dtype from, ts_dtype to, ts_convert *out,
                           ts_error *error);
 /* The same at one SIMD level, for tests. */
