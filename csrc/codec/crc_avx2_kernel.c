@@ -1,6 +1,6 @@
 /* A register of 128 bits is carried over the bytes: each half is multiplied
  * (carry-less) by the remainder of the power of x that it moves by, and the
- * bytes found there are added.  Eight of them hide the latency.  The last 16
+ * bytes found there are added.  Four of them hide the latency.  The last 16
  * bytes and the odd ones go through the table.  Gopal et al., "Fast CRC
  * Computation for Generic Polynomials Using PCLMULQDQ", 2009. */
 #include "crc_kernel.h"
@@ -10,7 +10,6 @@
 #include <immintrin.h>
 
 #define TARGET __attribute__((target("avx2,pclmul")))
-#define LANES 8
 
 TARGET static inline __m128i constants(const uint64_t by[2])
 {
@@ -34,29 +33,24 @@ TARGET uint32_t ts_crc_avx2(const ts_crc *crc, uint32_t value,
 {
     const uint8_t *at = bytes;
     const __m128i by_16 = constants(crc->by_16);
-    const __m128i by_128 = constants(crc->by_128);
-    __m128i lane[LANES];
+    const __m128i by_64 = constants(crc->by_64);
     uint8_t last[16];
 
-    if (size < 16 * LANES) return ts_crc_scalar(crc, value, bytes, size);
-    /* Unrolled, so that the lanes are registers. */
-#pragma GCC unroll 8
-    for (int i = 0; i < LANES; i++) lane[i] = load(at + 16 * i);
-    lane[0] = _mm_xor_si128(lane[0], _mm_cvtsi32_si128((int)value));
-    at += 16 * LANES;
-    size -= 16 * LANES;
+    if (size < 64) return ts_crc_scalar(crc, value, bytes, size);
+    __m128i a = _mm_xor_si128(load(at), _mm_cvtsi32_si128((int)value));
+    __m128i b = load(at + 16), c = load(at + 32), d = load(at + 48);
+    at += 64;
+    size -= 64;
 
-    for (; size >= 16 * LANES; at += 16 * LANES, size -= 16 * LANES)
-#pragma GCC unroll 8
-        for (int i = 0; i < LANES; i++)
-            lane[i] = fold(lane[i], by_128, load(at + 16 * i));
-
-    __m128i sum = lane[0];
-#pragma GCC unroll 8
-    for (int i = 1; i < LANES; i++) sum = fold(sum, by_16, lane[i]);
-    for (; size >= 16; at += 16, size -= 16)
-        sum = fold(sum, by_16, load(at));
-    _mm_storeu_si128((__m128i *)(void *)last, sum);
+    for (; size >= 64; at += 64, size -= 64) {
+        a = fold(a, by_64, load(at));
+        b = fold(b, by_64, load(at + 16));
+        c = fold(c, by_64, load(at + 32));
+        d = fold(d, by_64, load(at + 48));
+    }
+    d = fold(fold(fold(a, by_16, b), by_16, c), by_16, d);
+    for (; size >= 16; at += 16, size -= 16) d = fold(d, by_16, load(at));
+    _mm_storeu_si128((__m128i *)(void *)last, d);
     return ts_crc_scalar(crc, ts_crc_scalar(crc, 0, last, 16), at, size);
 }
 

@@ -51,7 +51,6 @@ const ts_crc ts_crc32 = {
     },
     .by_16 = {0x1751997d0, 0x0ccaa009e},
     .by_64 = {0x154442bd4, 0x1c6e41596},
-    .by_128 = {0x1e88ef372, 0x14a7fe880},
     .by_256 = {0x11542778a, 0x1322d1430},
 };
 
@@ -77,7 +76,6 @@ const ts_crc ts_crc32c = {
     },
     .by_16 = {0x0f20c0dfe, 0x14cd00bd6},
     .by_64 = {0x0740eef02, 0x09e4addf8},
-    .by_128 = {0x06992cea2, 0x00d3b6092},
     .by_256 = {0x0dcb17aa4, 0x0b9e02b86},
 };
 /* clang-format on */

@@ -15,7 +15,7 @@ typedef struct {
     uint32_t slice[8][256];
     /* Moving 16 bytes to the 16 that lie this many bytes further on:
      * x^(8n+32) and x^(8n-32) mod P, reflected, times x. */
-    uint64_t by_16[2], by_64[2], by_128[2], by_256[2];
+    uint64_t by_16[2], by_64[2], by_256[2];
 } ts_crc;
 
 extern const ts_crc ts_crc32, ts_crc32c;
