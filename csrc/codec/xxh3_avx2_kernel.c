@@ -14,7 +14,7 @@
 #pragma GCC target("avx2")
 #endif
 
-#define XXH_VECTOR 2 /* XXH_AVX2: the name is not known before the header */
+#define XXH_VECTOR 2 /* XXH_AVX2, a name that the header brings */
 #include "xxh3_body.h"
 
 #if defined(__clang__)

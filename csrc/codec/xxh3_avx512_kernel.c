@@ -14,7 +14,7 @@
 #pragma GCC target("avx512f")
 #endif
 
-#define XXH_VECTOR 3 /* XXH_AVX512: the name is not known before the header */
+#define XXH_VECTOR 3 /* XXH_AVX512, a name that the header brings */
 #include "xxh3_body.h"
 
 #if defined(__clang__)

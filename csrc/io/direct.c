@@ -46,7 +46,7 @@ static ts_direct_state open_direct(const ts_file *file, ts_direct *direct)
 
 const ts_direct *ts_direct_of(const ts_file *file)
 {
-    ts_direct *direct = file->direct;
+    ts_direct *direct = &file->shared->direct;
     int state = atomic_load_explicit(&direct->state, memory_order_acquire);
 
     if (file->memory != NULL) return NULL;
@@ -66,8 +66,8 @@ const ts_direct *ts_direct_of(const ts_file *file)
  * the middle of a read. */
 void ts_direct_break(const ts_file *file, int os_errno)
 {
-    atomic_store(&file->direct->os_errno, os_errno);
-    atomic_store(&file->direct->state, TS_DIRECT_BROKEN);
+    atomic_store(&file->shared->direct.os_errno, os_errno);
+    atomic_store(&file->shared->direct.state, TS_DIRECT_BROKEN);
 }
 
 /* ---- reading -------------------------------------------------------- */
@@ -108,13 +108,14 @@ static size_t take_straight(const ts_file *file, const ts_direct *direct,
 
     if (head + tail >= size) tail = size - head;
     uint8_t *tail_block = bounce->memory + TS_READER_ALIGNMENT;
-    if (head > 0) parts[count++] = (struct iovec){bounce->memory, direct->block};
+    if (head > 0)
+        parts[count++] = (struct iovec){bounce->memory, direct->block};
     if (size > head + tail)
         parts[count++] = (struct iovec){into + head, size - head - tail};
     if (tail > 0) parts[count++] = (struct iovec){tail_block, direct->block};
 
-    size_t got = useful(
-        read_blocks(file, direct->fd, parts, count, offset - skip), skip, size);
+    ssize_t all = read_blocks(file, direct->fd, parts, count, offset - skip);
+    size_t got = useful(all, skip, size);
     memcpy(into, bounce->memory + skip, ts_min(head, got));
     if (got > size - tail)
         memcpy(into + size - tail, tail_block, got - (size - tail));
@@ -130,9 +131,8 @@ static size_t take_bounced(const ts_file *file, const ts_direct *direct,
         .iov_base = bounce->memory + 2 * TS_READER_ALIGNMENT,
         .iov_len = (size_t)ts_round_up(skip + size, direct->block),
     };
-    size_t got =
-        useful(read_blocks(file, direct->fd, &part, 1, offset - skip), skip,
-               size);
+    ssize_t all = read_blocks(file, direct->fd, &part, 1, offset - skip);
+    size_t got = useful(all, skip, size);
     memcpy(into, (uint8_t *)part.iov_base + skip, got);
     return got;
 }
@@ -180,8 +180,9 @@ bool ts_direct_probe(const ts_file *file, char *reason)
     else if (ts_direct_of(file) != NULL
              && ts_direct_take(file, 0, into, size, &bounce, &calls) == size)
         works = true;
-    else if (atomic_load(&file->direct->os_errno) != 0)
-        ts_reason_os(reason, "O_DIRECT", atomic_load(&file->direct->os_errno));
+    else if (atomic_load(&file->shared->direct.os_errno) != 0)
+        ts_reason_os(reason, "O_DIRECT",
+                     atomic_load(&file->shared->direct.os_errno));
     else
         snprintf(reason, TS_REASON_SIZE,
                  "the file system has no O_DIRECT for this file");

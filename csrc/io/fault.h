@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* cachestat(2), Linux 6.5: younger than the C library's headers.  The number
@@ -50,6 +51,7 @@ typedef struct {
     int (*uring_setup)(unsigned entries, void *params);
     int (*uring_enter)(int ring, unsigned submit, unsigned wait,
                        unsigned flags);
+    uint64_t (*now_ns)(void); /* monotonic */
 } ts_calls;
 
 static inline int ts_real_open(const char *path, int flags)
@@ -85,6 +87,13 @@ static inline int ts_real_uring_enter(int ring, unsigned submit, unsigned wait,
                         0);
 }
 
+static inline uint64_t ts_real_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* clang-format off */
 #define TS_REAL_CALLS                                                         \
     {                                                                         \
@@ -95,7 +104,7 @@ static inline int ts_real_uring_enter(int ring, unsigned submit, unsigned wait,
         .madvise = madvise, .mincore = mincore,                               \
         .cachestat = ts_real_cachestat,                                       \
         .uring_setup = ts_real_uring_setup,                                   \
-        .uring_enter = ts_real_uring_enter,                                   \
+        .uring_enter = ts_real_uring_enter, .now_ns = ts_real_now_ns,         \
     }
 /* clang-format on */
 

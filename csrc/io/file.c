@@ -28,22 +28,23 @@ static ts_status new_file(const char *path, ts_file **out, ts_error *error)
 {
     size_t size = strlen(path) + 1;
     ts_file *file = malloc(sizeof *file + size);
-    ts_direct *direct = calloc(1, sizeof *direct);
+    ts_shared *shared = calloc(1, sizeof *shared);
 
     *out = NULL;
-    if (file == NULL || direct == NULL) {
-        free(direct);
+    if (file == NULL || shared == NULL) {
+        free(shared);
         free(file);
         return ts_fail(error, TS_NOMEM, "cannot allocate a file handle");
     }
     memset(file, 0, sizeof *file);
     atomic_init(&file->refs, 1);
-    pthread_mutex_init(&direct->lock, NULL); /* never fails on Linux */
-    atomic_init(&direct->state, 0);
-    atomic_init(&direct->os_errno, 0);
-    direct->fd = -1;
+    pthread_mutex_init(&shared->direct.lock, NULL); /* cannot fail on Linux */
+    atomic_init(&shared->direct.state, 0);
+    atomic_init(&shared->direct.os_errno, 0);
+    atomic_init(&shared->stretch, 0);
+    shared->direct.fd = -1;
     file->fd = -1;
-    file->direct = direct;
+    file->shared = shared;
     memcpy(file->path, path, size);
     *out = file;
     return TS_OK;
@@ -153,7 +154,8 @@ ts_status ts_file_open_beside(const ts_file *beside, const char *name,
     }
 
     const char *slash = strrchr(beside->path, '/');
-    size_t folder_size = slash == NULL ? 0 : (size_t)(slash - beside->path) + 1;
+    size_t folder_size =
+        slash == NULL ? 0 : (size_t)(slash - beside->path) + 1;
     char *path = malloc(folder_size + name_size + 1);
     if (path == NULL)
         return ts_fail(error, TS_NOMEM, "cannot allocate a path");
@@ -185,11 +187,12 @@ void ts_file_release(ts_file *file)
     if (file == NULL) return;
     if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
         return;
-    if (file->direct->fd >= 0) ts_sys.close(file->direct->fd);
+    ts_direct *direct = &file->shared->direct;
+    if (direct->fd >= 0) ts_sys.close(direct->fd);
     if (file->fd >= 0) ts_sys.close(file->fd);
     ts_buffer_release(file->memory);
-    pthread_mutex_destroy(&file->direct->lock);
-    free(file->direct);
+    pthread_mutex_destroy(&direct->lock);
+    free(file->shared);
     free(file);
 }
 
@@ -270,11 +273,14 @@ int ts_file_reopen(const ts_file *file, int flags, int *os_errno)
         *os_errno = errno;
         return -1;
     }
-    *os_errno = ESTALE;
-    if (ts_sys.fstat(fd, &info) == 0) {
+    *os_errno = 0;
+    (void)ts_sys.set_flags(fd, flags);
+    if (ts_sys.fstat(fd, &info) != 0) {
+        *os_errno = errno;
+    } else {
         ts_file_identity now = identity_from(&info);
-        (void)ts_sys.set_flags(fd, flags);
         if (same_file(&now, &file->identity)) return fd;
+        *os_errno = ESTALE;
     }
     ts_sys.close(fd);
     return -1;

@@ -1,7 +1,7 @@
 /* file.h -- what the engines may know about an open file.
  *
- * A ts_file never changes once it is open, but for `direct`: the second
- * descriptor that O_DIRECT needs, opened by the first reader that wants it. */
+ * A ts_file never changes once it is open, but for `shared`: what its readers
+ * find out about it and tell each other. */
 #ifndef TS_IO_FILE_H
 #define TS_IO_FILE_H
 
@@ -18,15 +18,20 @@ typedef struct {
     atomic_int state;     /* ts_direct_state */
     atomic_int os_errno;  /* why it is BROKEN; 0: the file system cannot */
     int fd;               /* owned, closed with the file; -1 when never open */
-    uint32_t block;       /* what offset, size and memory must be multiples of */
+    uint32_t block;       /* offset, size and memory are multiples of it */
 } ts_direct;
+
+typedef struct {
+    ts_direct direct;
+    atomic_uint_fast64_t stretch; /* reader.c: what was decided last, packed */
+} ts_shared;
 
 struct ts_file {
     atomic_size_t refs;
     int fd;            /* owned; -1 when the file is memory */
     ts_buffer *memory; /* shared; NULL for real files */
     ts_file_identity identity;
-    ts_direct *direct; /* owned: apart, because a const file may open it */
+    ts_shared *shared; /* owned: apart, because readers' files are const */
     char path[];
 };
 
@@ -50,7 +55,7 @@ ts_status ts_file_read_fd(const ts_file *file, int fd, uint64_t offset,
                           ts_error *error);
 
 /* Open a second descriptor of the very same file, with these extra flags.
- * -1 with *os_errno when that cannot be done. */
+ * -1 with *os_errno when that cannot be done; else *os_errno is 0. */
 int ts_file_reopen(const ts_file *file, int flags, int *os_errno);
 
 #endif

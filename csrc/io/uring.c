@@ -289,7 +289,7 @@ static size_t take_batch(ts_uring *uring, const ts_file *file, span it,
 {
     piece pieces[BATCH];
     bool direct = it.block > 1;
-    int fd = direct ? file->direct->fd : file->fd;
+    int fd = direct ? file->shared->direct.fd : file->fd;
     unsigned count = cut(&it, bounce, pieces);
     int refusal = read_pieces(uring, fd, pieces, count, calls);
 
