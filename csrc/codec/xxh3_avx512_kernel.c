@@ -7,7 +7,7 @@
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f"))),                \
+#pragma clang attribute push(__attribute__((target("avx512f"))), \
                              apply_to = function)
 #else
 #pragma GCC push_options
