@@ -78,9 +78,17 @@ static uint32_t *slot_of(const ts_names *names, ts_name name, uint32_t code)
     }
 }
 
-void ts_names_add(ts_names *names, ts_name name, uint32_t *found, bool *added)
+uint32_t ts_names_hash(const ts_names *names, ts_name name)
 {
     uint32_t code = hash(names->seed, name);
+
+    __builtin_prefetch(&names->slots[code & names->mask], 1);
+    return code;
+}
+
+void ts_names_add_hashed(ts_names *names, ts_name name, uint32_t code,
+                         uint32_t *found, bool *added)
+{
     uint32_t *slot = slot_of(names, name, code);
 
     *added = *slot == EMPTY;
@@ -91,6 +99,11 @@ void ts_names_add(ts_names *names, ts_name name, uint32_t *found, bool *added)
         *slot = names->count++;
     }
     *found = *slot;
+}
+
+void ts_names_add(ts_names *names, ts_name name, uint32_t *found, bool *added)
+{
+    ts_names_add_hashed(names, name, hash(names->seed, name), found, added);
 }
 
 bool ts_names_find(const ts_names *names, ts_name name, uint32_t *found)

@@ -26,6 +26,12 @@ ts_status ts_names_new(ts_arena *arena, uint32_t capacity, ts_names **out,
 void ts_names_add(ts_names *names, ts_name name, uint32_t *found,
                   bool *added);
 
+/* The same in two halves, for who has something to do while the slot comes
+ * from memory: hash, which also asks for it, then add. */
+uint32_t ts_names_hash(const ts_names *names, ts_name name);
+void ts_names_add_hashed(ts_names *names, ts_name name, uint32_t code,
+                         uint32_t *found, bool *added);
+
 bool ts_names_find(const ts_names *names, ts_name name, uint32_t *found);
 
 #endif

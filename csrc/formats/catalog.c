@@ -448,20 +448,22 @@ static ts_status add_row(ts_draft *draft, ts_tensor *row, uint64_t at,
                          ts_error *error)
 {
     ts_catalog *catalog = draft->catalog;
-    uint32_t number;
+    uint32_t number, code;
     bool added;
 
     if (catalog->row_count == TS_MAX_TENSORS)
         return ts_fail_at(error, TS_FORMAT, at, "more than %d tensors",
                           TS_MAX_TENSORS);
+    TS_TRY(reserve_rows(catalog, catalog->row_count + 1, error));
+    code = ts_names_hash(catalog->row_names.names, row->name);
     TS_TRY(count_elements(row, at, error));
     TS_TRY(count_bytes(row, at, error));
     if (row->strides != NULL) TS_TRY(check_strides(row, at, error));
     TS_TRY(find_extent(row, at, error));
     TS_TRY(check_inside(draft, row, at, error));
-    TS_TRY(reserve_rows(catalog, catalog->row_count + 1, error));
     TS_TRY(keep_row(catalog->arena, row, error));
-    ts_names_add(catalog->row_names.names, row->name, &number, &added);
+    ts_names_add_hashed(catalog->row_names.names, row->name, code, &number,
+                        &added);
     if (!added)
         return ts_fail_at(error, TS_FORMAT, at,
                           "its name is a duplicate: tensor %u has it too",
