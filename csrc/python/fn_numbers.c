@@ -32,9 +32,12 @@ static PyObject *run(ts_state *state, const ts_convert *convert,
     ts_buffer *out;
     ts_error error;
 
-    if (ts_buffer_new(out_size > 0 ? (size_t)out_size : 1, 64, &out, &error)
-        != TS_OK)
-        return ts_py_raise(state, &error);
+    static uint8_t nothing;
+    ts_status status =
+        out_size > 0 ? ts_buffer_new((size_t)out_size, 64, &out, &error)
+                     : ts_buffer_wrap(&nothing, 0, TS_ORIGIN_FOREIGN, NULL,
+                                      NULL, &out, &error);
+    if (status != TS_OK) return ts_py_raise(state, &error);
     Py_BEGIN_ALLOW_THREADS
     ts_convert_run(convert, in->buf, ts_buffer_data(out), count);
     Py_END_ALLOW_THREADS
@@ -100,31 +103,13 @@ done:
 
 PyObject *ts_py_stats(const ts_stats *stats)
 {
-    uint64_t finite = stats->count - stats->nan_count - stats->inf_count;
-    PyObject *dict = PyDict_New();
-
-    if (dict == NULL) return NULL;
-    double low = finite > 0 ? stats->min : NAN;
-    double high = finite > 0 ? stats->max : NAN;
-    double mean =
-        finite > 0 ? (stats->sum + stats->carry) / (double)finite : NAN;
-    if (ts_py_set(dict, "count", PyLong_FromUnsignedLongLong(stats->count)) < 0
-        || ts_py_set(dict, "nan_count",
-                     PyLong_FromUnsignedLongLong(stats->nan_count))
-               < 0
-        || ts_py_set(dict, "inf_count",
-                     PyLong_FromUnsignedLongLong(stats->inf_count))
-               < 0
-        || ts_py_set(dict, "min", PyFloat_FromDouble(low)) < 0
-        || ts_py_set(dict, "max", PyFloat_FromDouble(high)) < 0
-        || ts_py_set(dict, "mean", PyFloat_FromDouble(mean)) < 0
-        || ts_py_set(dict, "absmax",
-                     PyFloat_FromDouble(fmax(fabs(low), fabs(high))))
-               < 0) {
-        Py_DECREF(dict);
-        return NULL;
-    }
-    return dict;
+    bool finite = stats->count > stats->nan_count + stats->inf_count;
+    return Py_BuildValue(
+        "{sKsKsKsdsdsdsd}", "count", (unsigned long long)stats->count,
+        "nan_count", (unsigned long long)stats->nan_count, "inf_count",
+        (unsigned long long)stats->inf_count, "min",
+        finite ? stats->min : NAN, "max", finite ? stats->max : NAN, "mean",
+        ts_stats_mean(stats), "absmax", ts_stats_absmax(stats));
 }
 
 static PyObject *statistics(PyObject *module, PyObject *args)
