@@ -109,7 +109,8 @@ PyObject *ts_py_stats(const ts_stats *stats)
         "nan_count", (unsigned long long)stats->nan_count, "inf_count",
         (unsigned long long)stats->inf_count, "min",
         finite ? stats->min : NAN, "max", finite ? stats->max : NAN, "mean",
-        ts_stats_mean(stats), "absmax", ts_stats_absmax(stats));
+        ts_stats_mean(stats), "absmax",
+        finite ? ts_stats_absmax(stats) : NAN);
 }
 
 static PyObject *statistics(PyObject *module, PyObject *args)
