@@ -1,5 +1,6 @@
 #include "status.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,7 @@ const char *ts_status_text(ts_status status)
 static void fill(ts_error *error, ts_status status, int os_errno,
                  uint64_t offset, const char *format, va_list args)
 {
+    assert(status != TS_OK);
     if (error == NULL) return;
     error->status = status;
     error->os_errno = os_errno;
@@ -27,7 +29,7 @@ static void fill(ts_error *error, ts_status status, int os_errno,
     vsnprintf(error->message, sizeof error->message, format, args);
 }
 
-ts_status ts_fail(ts_error *error, ts_status status, const char *format, ...)
+ts_status (ts_fail)(ts_error *error, ts_status status, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -36,8 +38,8 @@ ts_status ts_fail(ts_error *error, ts_status status, const char *format, ...)
     return status;
 }
 
-ts_status ts_fail_at(ts_error *error, ts_status status, uint64_t offset,
-                     const char *format, ...)
+ts_status (ts_fail_at)(ts_error *error, ts_status status, uint64_t offset,
+                       const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -46,7 +48,7 @@ ts_status ts_fail_at(ts_error *error, ts_status status, uint64_t offset,
     return status;
 }
 
-ts_status ts_fail_os(ts_error *error, int os_errno, const char *format, ...)
+ts_status (ts_fail_os)(ts_error *error, int os_errno, const char *format, ...)
 {
     va_list args;
     va_start(args, format);

@@ -543,26 +543,26 @@ static ts_status step(machine *vm, uint8_t code)
     case 0x8A: return push_long(vm, 1);
     case 0x8B: return push_long(vm, 4);
     case 'G': return push_float(vm);
-    case 'X': return push_bytes(vm, TS_PICKLE_STRING, 4);
+    case 'U': /* Python 2's str; and unicode */
     case 0x8C: return push_bytes(vm, TS_PICKLE_STRING, 1);
+    case 'T':
+    case 'X': return push_bytes(vm, TS_PICKLE_STRING, 4);
     case 0x8D: return push_bytes(vm, TS_PICKLE_STRING, 8);
-    case 'U': return push_bytes(vm, TS_PICKLE_STRING, 1);
-    case 'T': return push_bytes(vm, TS_PICKLE_STRING, 4);
     case 'C': return push_bytes(vm, TS_PICKLE_BYTES, 1);
     case 'B': return push_bytes(vm, TS_PICKLE_BYTES, 4);
-    case 0x8E: return push_bytes(vm, TS_PICKLE_BYTES, 8);
+    case 0x8E: /* bytes; a bytearray */
     case 0x96: return push_bytes(vm, TS_PICKLE_BYTES, 8);
     case ')': return push(vm, vm->empty);
     case 0x85: return gather(vm, TS_PICKLE_TUPLE, 1);
     case 0x86: return gather(vm, TS_PICKLE_TUPLE, 2);
     case 0x87: return gather(vm, TS_PICKLE_TUPLE, 3);
     case 't': return gather_to_mark(vm, TS_PICKLE_TUPLE);
-    case ']': return push_new(vm, TS_PICKLE_LIST);
-    case 'l': return gather_to_mark(vm, TS_PICKLE_LIST);
-    case 'a': return add_to(vm, TS_PICKLE_LIST, 1, false);
-    case 'e': return add_to_marked(vm, TS_PICKLE_LIST);
+    case ']': /* a list; a set */
     case 0x8F: return push_new(vm, TS_PICKLE_LIST);
+    case 'a': return add_to(vm, TS_PICKLE_LIST, 1, false);
+    case 'e': /* to a list; to a set */
     case 0x90: return add_to_marked(vm, TS_PICKLE_LIST);
+    case 'l': /* a list; a frozenset */
     case 0x91: return gather_to_mark(vm, TS_PICKLE_LIST);
     case '}': return push_new(vm, TS_PICKLE_DICT);
     case 'd': return gather_to_mark(vm, TS_PICKLE_DICT);
@@ -575,7 +575,7 @@ static ts_status step(machine *vm, uint8_t code)
     case 'j': return get_number(vm, 4);
     case 'c': return global(vm);
     case 0x93: return stack_global(vm);
-    case 'R': return call(vm);
+    case 'R': /* function(*arguments); class.__new__(class, *arguments) */
     case 0x81: return call(vm);
     case 'b': return build(vm);
     case 'Q': return persistent(vm);

@@ -48,9 +48,9 @@ static ts_status copy_text(maker *m, ts_value *out, const char *text)
 {
     uint8_t *bytes;
     size_t size = strlen(text);
-    TS_TRY(spend(m, size, &bytes));
+    TS_TRY(spend(m, size + 1, &bytes));
     if (bytes == NULL) return TS_OK;
-    memcpy(bytes, text, size);
+    memcpy(bytes, text, size + 1);
     set_text(out, bytes, size);
     return TS_OK;
 }
