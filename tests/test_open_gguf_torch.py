@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import collections
-import json
 import pathlib
 import shutil
-import zlib
 from typing import Any
 
 import numpy as np
@@ -16,17 +14,6 @@ from conftest import oracle
 
 import tensorstream as ts
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
-
-
-def expected(kind: str) -> dict[str, Any]:
-    text = (GOLDEN / kind / "EXPECTED_gguf_zip.json").read_text()
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
-
-
-# ---- golden files ----------------------------------------------------------
-
 
 def packed(array: np.ndarray[Any, Any], dtype: str) -> bytes:
     """The elements in C order as a file keeps them."""
@@ -34,28 +21,6 @@ def packed(array: np.ndarray[Any, Any], dtype: str) -> bytes:
         return array.tobytes(order="C")
     codes = array.view(np.uint8).reshape(-1, 2)
     return (codes[:, 0] | codes[:, 1] << 4).tobytes()
-
-
-@pytest.mark.parametrize("name", expected("read"))
-def test_golden_file_reads(name: str) -> None:
-    rows = expected("read")[name]
-    with ts.open(GOLDEN / "read" / name) as ckpt:
-        assert list(ckpt) == list(rows)
-        for key, row in rows.items():
-            info = ckpt[key]
-            assert (info.dtype, list(info.shape)) == (row["dtype"], row["shape"])
-            if info.is_quantized:
-                continue  # arrays of it are decoded; its bytes are test_dequant's affair
-            assert zlib.crc32(packed(ckpt.read(key), info.dtype)) == row["crc32"], key
-        assert ckpt.verify().ok
-
-
-@pytest.mark.parametrize("name", expected("reject"))
-def test_golden_file_is_refused(name: str) -> None:
-    with pytest.raises(ts.FormatError) as caught:
-        ts.open(GOLDEN / "reject" / name)
-    assert expected("reject")[name] in str(caught.value)
-    assert name in str(caught.value)
 
 
 # ---- torch -----------------------------------------------------------------
