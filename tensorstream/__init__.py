@@ -36,6 +36,17 @@ from tensorstream.units import format_size, parse_size
 if TYPE_CHECKING:
     import torch
 
+    from tensorstream.classic import (
+        ChunkMetadata,
+        LayerFilter,
+        MemoryEfficientParameterStreamer,
+        StreamingConfig,
+        StreamingProgress,
+        create_streaming_processor,
+        stream_model_efficiently,
+        stream_model_with_layer_filtering,
+    )
+
 logging.getLogger("tensorstream").addHandler(logging.NullHandler())
 
 __all__ = [
@@ -44,25 +55,59 @@ __all__ = [
     "ChangedError",
     "Checkpoint",
     "Chunk",
+    "ChunkMetadata",
     "CorruptionError",
     "Error",
     "FormatError",
     "Layer",
+    "LayerFilter",
+    "MemoryEfficientParameterStreamer",
     "MemoryMonitor",
     "MemorySample",
     "Plan",
     "Progress",
     "Stream",
+    "StreamingConfig",
+    "StreamingProgress",
     "TensorInfo",
     "TensorStats",
     "UnsupportedError",
     "Verification",
     "__version__",
+    "create_streaming_processor",
     "format_size",
     "memory",
     "open",
     "parse_size",
+    "stream_model_efficiently",
+    "stream_model_with_layer_filtering",
 ]
+
+# Imported when they are first asked for.
+_CLASSIC = frozenset(
+    {
+        "ChunkMetadata",
+        "LayerFilter",
+        "MemoryEfficientParameterStreamer",
+        "StreamingConfig",
+        "StreamingProgress",
+        "create_streaming_processor",
+        "stream_model_efficiently",
+        "stream_model_with_layer_filtering",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CLASSIC:
+        raise AttributeError(f"module 'tensorstream' has no attribute {name!r}")
+    from tensorstream import classic
+
+    return getattr(classic, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_CLASSIC})
 
 
 def open(source: str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module) -> Checkpoint:

@@ -207,6 +207,11 @@ class Checkpoint:
     # -- what it holds --
 
     @property
+    def source(self) -> Any:
+        """What it was opened from, as it was given."""
+        return self._source
+
+    @property
     def format(self) -> str:
         """safetensors, shards, gguf, torch, npy, npz or memory."""
         return self.catalog.format

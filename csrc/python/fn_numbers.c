@@ -208,6 +208,20 @@ static PyObject *resident(PyObject *module, PyObject *ignored)
                          (unsigned long long)memory.rss_peak);
 }
 
+/* The rule of StreamingConfig, for chunks that Python cuts from larger ones. */
+static PyObject *classic_size(PyObject *module, PyObject *args)
+{
+    unsigned long long size, least, most;
+    ts_adapt_window window = {0};
+    ts_adapt adapt;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "KdKK:classic_size", &size, &window.pressure,
+                          &least, &most))
+        return NULL;
+    ts_adapt_begin(&adapt, TS_ADAPT_CLASSIC, least, most, size);
+    return PyLong_FromUnsignedLongLong(ts_adapt_step(&adapt, &window));
+}
+
 PyMethodDef ts_py_numbers[] = {
     {"convert", convert, METH_VARARGS,
      "convert(data, source, target, count, /)\n--\n\n"
@@ -220,6 +234,9 @@ PyMethodDef ts_py_numbers[] = {
      "Count, NaNs, infinities, min, max, mean and absmax of the rest."},
     {"resident", resident, METH_NOARGS,
      "resident()\n--\n\n(resident bytes of this process, their peak)."},
+    {"classic_size", classic_size, METH_VARARGS,
+     "classic_size(size, pressure, least, most, /)\n--\n\n"
+     "The next chunk size: above 90 % of memory * 0.8, below 50 % * 1.2."},
     {"role", role, METH_O,
      "role(name, /)\n--\n\nWhat a tensor's name says of its place."},
     {NULL, NULL, 0, NULL},
