@@ -59,18 +59,32 @@ static ts_status grow(ts_arena *arena, size_t need, ts_error *error)
     return TS_OK;
 }
 
+/* NULL when there is no memory. */
+static void *take(ts_arena *arena, uint64_t size, ts_error *error)
+{
+    uint64_t need = ts_round_up(ts_max(size, 1), 8);
+    void *taken;
+
+    if (size > SIZE_MAX / 2) {
+        ts_fail(error, TS_NOMEM, "cannot allocate %llu bytes",
+                (unsigned long long)size);
+        return NULL;
+    }
+    if (need > arena->left && grow(arena, (size_t)need, error) != TS_OK)
+        return NULL;
+    taken = arena->at;
+    arena->at += need;
+    arena->left -= (size_t)need;
+    return taken;
+}
+
 ts_status ts_arena_take(ts_arena *arena, uint64_t size, void *out,
                         ts_error *error)
 {
-    uint64_t need = ts_round_up(ts_max(size, 1), 8);
+    void *taken = take(arena, size, error);
 
-    if (size > SIZE_MAX / 2)
-        return ts_fail(error, TS_NOMEM, "cannot allocate %llu bytes",
-                       (unsigned long long)size);
-    if (need > arena->left) TS_TRY(grow(arena, (size_t)need, error));
-    memcpy(out, &arena->at, sizeof arena->at);
-    arena->at += need;
-    arena->left -= (size_t)need;
+    if (taken == NULL) return TS_NOMEM;
+    memcpy(out, &taken, sizeof taken);
     return TS_OK;
 }
 
@@ -83,7 +97,8 @@ ts_status ts_arena_take_array(ts_arena *arena, uint64_t count, size_t width,
     if (!ts_mul(count, width, &size))
         return ts_fail(error, TS_NOMEM, "cannot allocate %llu x %zu bytes",
                        (unsigned long long)count, width);
-    TS_TRY(ts_arena_take(arena, size, &taken, error));
+    taken = take(arena, size, error);
+    if (taken == NULL) return TS_NOMEM;
     memset(taken, 0, (size_t)size);
     memcpy(out, &taken, sizeof taken);
     return TS_OK;

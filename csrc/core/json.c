@@ -227,7 +227,7 @@ static ts_status unescape(const ts_json *json, uint8_t *start,
 {
     const uint8_t *at = start;
     uint8_t *to = start, character[4];
-    uint32_t code;
+    uint32_t code = 0;
 
     while (at < close) {
         const uint8_t *slash = memchr(at, '\\', (size_t)(close - at));
@@ -490,7 +490,7 @@ static bool to_whole(const ts_json *json, const uint8_t *start,
 ts_status ts_json_number(ts_json *json, ts_json_value *out, ts_error *error)
 {
     uint8_t first = peek(json);
-    const uint8_t *end;
+    const uint8_t *end = json->at;
     bool whole;
 
     if (first != '-' && (first < '0' || first > '9'))
@@ -509,7 +509,7 @@ ts_status ts_json_number(ts_json *json, ts_json_value *out, ts_error *error)
 
 static ts_status skip_number(ts_json *json, ts_error *error)
 {
-    const uint8_t *end;
+    const uint8_t *end = json->at;
     bool whole;
 
     TS_TRY(number_end(json, json->at, &end, &whole, error));

@@ -109,7 +109,7 @@ uint64_t ts_catalog_memory(const ts_catalog *catalog)
     return sizeof *catalog + ts_arena_size(catalog->arena)
          + (uint64_t)catalog->row_room * sizeof *catalog->rows
          + (uint64_t)catalog->value_room * sizeof *catalog->values
-         + (uint64_t)catalog->file_room * sizeof *catalog->files;
+         + (uint64_t)catalog->file_room * sizeof(void *);
 }
 
 /* ---- drafts ----------------------------------------------------------- */
@@ -121,20 +121,20 @@ ts_status ts_draft_new(ts_format format, ts_draft **out, ts_error *error)
     ts_status status;
 
     *out = NULL;
-    if (draft == NULL || catalog == NULL)
-        status = ts_fail(error, TS_NOMEM, "cannot allocate a catalog");
-    else
-        status = ts_arena_new(&catalog->arena, error);
-    if (status != TS_OK) {
+    if (draft == NULL || catalog == NULL) {
         free(catalog);
         free(draft);
-        return status;
+        return ts_fail(error, TS_NOMEM, "cannot allocate a catalog");
     }
     atomic_init(&catalog->refs, 1);
     catalog->format = format;
     draft->catalog = catalog;
-    *out = draft;
-    return TS_OK;
+    status = ts_arena_new(&catalog->arena, error);
+    if (status == TS_OK)
+        *out = draft;
+    else
+        ts_draft_free(draft);
+    return status;
 }
 
 void ts_draft_free(ts_draft *draft)

@@ -238,7 +238,7 @@ static ts_status take_field(literal *text, unsigned *seen, ts_npy *out,
 {
     uint64_t at = (peek(text), position(text));
     unsigned field = 0;
-    ts_name key;
+    ts_name key = {NULL, 0};
 
     TS_TRY(take_string(text, &key, error));
     if (is_word(key, "descr")) field = DESCR;

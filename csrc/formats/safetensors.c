@@ -68,7 +68,7 @@ static bool is_word(ts_name name, const char *word, size_t size)
 {
     return name.size == size && memcmp(name.bytes, word, size) == 0;
 }
-#define IS_WORD(name, word) is_word(name, word, sizeof word - 1)
+#define IS_WORD(name, word) is_word(name, word, sizeof(word) - 1)
 
 /* ---- one tensor ------------------------------------------------------- */
 
@@ -224,6 +224,8 @@ static ts_status take_tensor(walk *at, ts_name name, uint64_t position,
                              ts_error *error)
 {
     entry read;
+    read.ndim = 0;
+    read.begin = read.end = 0;
     ts_status status = take_entry(at, &read, error);
 
     if (status == TS_OK)
