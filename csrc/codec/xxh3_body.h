@@ -1,5 +1,8 @@
 /* xxh3_body.h -- what the three xxh3 kernels share; each includes it once,
  * with XXH_VECTOR and the target set, and names its table. */
+#ifndef TS_CODEC_XXH3_BODY_H
+#define TS_CODEC_XXH3_BODY_H
+
 #define XXH_STATIC_LINKING_ONLY
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -22,3 +25,5 @@ static void add(void *state, const void *bytes, size_t size)
 }
 
 static uint64_t value(const void *state) { return XXH3_64bits_digest(state); }
+
+#endif

@@ -167,23 +167,27 @@ size_t ts_direct_take(const ts_file *file, uint64_t offset, void *into,
     return done;
 }
 
+static bool reads_first_block(const ts_file *file, const ts_bounce *bounce)
+{
+    uint8_t byte;
+    size_t size = file->identity.size > 0;
+    uint64_t calls = 0;
+
+    return ts_direct_of(file) != NULL
+           && ts_direct_take(file, 0, &byte, size, bounce, &calls) == size;
+}
+
 bool ts_direct_probe(const ts_file *file, char *reason)
 {
     ts_bounce bounce = {aligned_alloc(TS_READER_ALIGNMENT, TS_BOUNCE_SIZE)};
-    size_t size = (size_t)ts_min(file->identity.size, TS_READER_ALIGNMENT);
-    uint8_t *into = bounce.memory + 2 * TS_READER_ALIGNMENT;
-    uint64_t calls = 0;
-    bool works = false;
+    bool works = bounce.memory != NULL && reads_first_block(file, &bounce);
+    int os_errno = atomic_load(&file->shared->direct.os_errno);
 
     if (bounce.memory == NULL)
         snprintf(reason, TS_REASON_SIZE, "no memory for the probe");
-    else if (ts_direct_of(file) != NULL
-             && ts_direct_take(file, 0, into, size, &bounce, &calls) == size)
-        works = true;
-    else if (atomic_load(&file->shared->direct.os_errno) != 0)
-        ts_reason_os(reason, "O_DIRECT",
-                     atomic_load(&file->shared->direct.os_errno));
-    else
+    else if (!works && os_errno != 0)
+        ts_reason_os(reason, "O_DIRECT", os_errno);
+    else if (!works)
         snprintf(reason, TS_REASON_SIZE,
                  "the file system has no O_DIRECT for this file");
     free(bounce.memory);

@@ -24,17 +24,16 @@ static const char *why(int os_errno, char room[WHY_SIZE])
 
 /* ---- opening -------------------------------------------------------- */
 
-static ts_status new_file(const char *path, ts_file **out, ts_error *error)
+static ts_file *new_file(const char *path)
 {
     size_t size = strlen(path) + 1;
     ts_file *file = malloc(sizeof *file + size);
     ts_shared *shared = calloc(1, sizeof *shared);
 
-    *out = NULL;
     if (file == NULL || shared == NULL) {
         free(shared);
         free(file);
-        return ts_fail(error, TS_NOMEM, "cannot allocate a file handle");
+        return NULL;
     }
     memset(file, 0, sizeof *file);
     atomic_init(&file->refs, 1);
@@ -46,8 +45,12 @@ static ts_status new_file(const char *path, ts_file **out, ts_error *error)
     file->fd = -1;
     file->shared = shared;
     memcpy(file->path, path, size);
-    *out = file;
-    return TS_OK;
+    return file;
+}
+
+static ts_status fail_new(ts_error *error)
+{
+    return ts_fail(error, TS_NOMEM, "cannot allocate a file handle");
 }
 
 static ts_file_identity identity_from(const struct stat *info)
@@ -56,8 +59,9 @@ static ts_file_identity identity_from(const struct stat *info)
         .device = (uint64_t)info->st_dev,
         .inode = (uint64_t)info->st_ino,
         .size = (uint64_t)info->st_size,
-        .mtime_ns = (int64_t)info->st_mtim.tv_sec * 1000000000
-                    + (int64_t)info->st_mtim.tv_nsec,
+        /* Unsigned, as some file systems keep years that overflow. */
+        .mtime_ns = (int64_t)((uint64_t)info->st_mtim.tv_sec * 1000000000
+                              + (uint64_t)info->st_mtim.tv_nsec),
     };
 }
 
@@ -110,11 +114,11 @@ static ts_status open_descriptor(ts_file *file, ts_error *error)
 
 ts_status ts_file_open(const char *path, ts_file **out, ts_error *error)
 {
-    ts_file *file;
-    ts_status status = new_file(path, &file, error);
+    ts_file *file = new_file(path);
 
     *out = NULL;
-    if (status == TS_OK) status = open_descriptor(file, error);
+    if (file == NULL) return fail_new(error);
+    ts_status status = open_descriptor(file, error);
     if (status != TS_OK) {
         ts_file_release(file);
         return ts_error_in_file(error, status, path);
@@ -170,7 +174,8 @@ ts_status ts_file_open_beside(const ts_file *beside, const char *name,
 ts_status ts_file_wrap(ts_buffer *memory, const char *label, ts_file **out,
                        ts_error *error)
 {
-    TS_TRY(new_file(label, out, error));
+    *out = new_file(label);
+    if (*out == NULL) return fail_new(error);
     (*out)->memory = ts_buffer_retain(memory);
     (*out)->identity.size = ts_buffer_size(memory);
     return TS_OK;

@@ -29,6 +29,7 @@ static int ask_cachestat(const ts_file *file, uint64_t offset, uint64_t size,
     ts_cachestat_range range = {offset, size};
     ts_cachestat stat = {0};
 
+    *pages = 0;
     if (ts_sys.cachestat(file->fd, &range, &stat) != 0) return errno;
     *pages = ts_min(stat.cached, pages_of(offset, size));
     return 0;
