@@ -83,9 +83,8 @@ typedef enum {
     TS_RESIDENCE_MIXED,
 } ts_residence;
 
-/* As ts_file_cached, but cheap everywhere: where the kernel has no cachestat
- * a few pages of the range stand for the rest.  *share is the cached part in
- * 1/256. */
+/* As ts_file_cached, but cheap everywhere: a few pages of a long range stand
+ * for the rest.  *share is the cached part in 1/256. */
 ts_residence ts_file_residence(const ts_file *file, uint64_t offset,
                                uint64_t size, unsigned *share);
 
