@@ -71,7 +71,7 @@ def collect(deliveries: Any) -> tuple[dict[str, np.ndarray[Any, Any]], list[Chun
     return {name: np.concatenate(part) for name, part in parts.items()}, metadata
 
 
-# ---- exactly once -------------------------------------------------------------------------
+# ---- exactly once --------------------------------------------------
 
 
 def test_every_element_of_every_tensor_comes_once() -> None:
@@ -176,7 +176,7 @@ def test_a_chunk_size_outside_the_bounds_moves_the_bound() -> None:
     assert StreamingConfig(chunk_size=10_000, **FIXED).bounds() == (10_000, 10_000)
 
 
-# ---- dtypes ---------------------------------------------------------------------------------
+# ---- dtypes --------------------------------------------------
 
 
 def test_floats_come_as_float32_and_integers_keep_their_value() -> None:
@@ -213,7 +213,7 @@ def test_what_is_kept_counts_against_the_memory(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(joined, numbers(joined.size))
 
 
-# ---- choosing --------------------------------------------------------------------------------
+# ---- choosing --------------------------------------------------
 
 
 def test_layer_types_are_true_ones() -> None:
@@ -312,7 +312,7 @@ def test_stream_model_with_layer_filtering() -> None:
     ]
 
 
-# ---- sources ----------------------------------------------------------------------------------
+# ---- sources --------------------------------------------------
 
 
 def test_of_a_live_module_the_trained_parameters_come() -> None:
@@ -381,7 +381,7 @@ def test_empty_tensors_and_scalars() -> None:
     assert [*stream_model_efficiently({})] == []
 
 
-# ---- progress and statistics ---------------------------------------------------------------
+# ---- progress and statistics --------------------------------------------------
 
 
 def test_statistics_have_exactly_the_documented_keys() -> None:
@@ -448,7 +448,7 @@ def test_the_memory_monitor_knows_the_peak_afterwards() -> None:
     assert streamer.memory_monitor.get_peak_memory() > 1
 
 
-# ---- parallel -----------------------------------------------------------------------------------
+# ---- parallel --------------------------------------------------
 
 
 def threads() -> int:
@@ -479,7 +479,7 @@ def test_parallel_reading_uses_threads_and_keeps_the_order(tmp_path: pathlib.Pat
     assert threading.active_count() == 1
 
 
-# ---- going on -------------------------------------------------------------------------------------
+# ---- going on --------------------------------------------------
 
 
 @pytest.mark.parametrize("after", [1, 5, 12, 20])
@@ -563,7 +563,7 @@ for chunk, about, progress in streamer.stream_model_parameters(sys.argv[1]):
     total += float(chunk.sum(dtype="f8"))
     if progress.chunks_encoded == 6:
         saved = streamer.create_progress_checkpoint()
-        print(json.dumps([total, chunk.size and progress.processed_parameters, saved]), flush=True)
+        print(json.dumps([total, progress.processed_parameters, saved]), flush=True)
         os.abort()
 """
 
@@ -596,7 +596,7 @@ def test_another_process_goes_on_after_a_crash(tmp_path: pathlib.Path) -> None:
     assert head + tail == everything
 
 
-# ---- errors ------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------
 
 
 @pytest.mark.parametrize(
