@@ -26,8 +26,8 @@ from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, TensorInfo
 from tensorstream.selection import KINDS, MARKS, Selection
 from tensorstream.streaming import DEFAULT_BUDGET, Stream, TensorStats
-from tensorstream.tables import facts, number, print_json, rate_text, shown, table
-from tensorstream.units import format_size
+from tensorstream.tables import facts, number, plural, print_json, rate_text, shown, table
+from tensorstream.units import format_size, parse_size
 
 OK, PROBLEMS, UNUSABLE = 0, 1, 2
 INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141  # 128 + the signal, as shells say
@@ -85,7 +85,8 @@ def _print_anything() -> None:
 def _sentence(error: Exception) -> str:
     """An error in one line."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return shown(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        name, why = os.fsdecode(error.filename), error.strerror
+        return shown(why if why.startswith(name) else f"{name}: {why}")
     known = isinstance(error, (_core.Error, OSError, ValueError, ImportError, MemoryError))
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if known or isinstance(error, KeyError):
@@ -386,17 +387,14 @@ def _print_info(
     of_all = "" if len(chosen) == len(checkpoint) else f" of {len(checkpoint):,}"
     size = format_size(sum(one["size"] for one in files))
     print(shown(args.source))
-    print(
-        facts(
-            [
-                ("format", checkpoint.format),
-                ("files", f"{len(files)}, {size}"),
-                ("tensors", f"{total.tensors:,}{of_all}"),
-                ("parameters", f"{total.parameters:,} in {format_size(total.nbytes)}"),
-                ("layers", f"{layers}"),
-            ]
-        )
-    )
+    lines = {
+        "format": checkpoint.format,
+        "files": f"{len(files)}, {size}",
+        "tensors": f"{total.tensors:,}{of_all}",
+        "parameters": f"{total.parameters:,} in {format_size(total.nbytes)}",
+        "layers": str(layers),
+    }
+    print(facts(lines.items()))
     if chosen:
         print(f"\n{_sum_table('kind', kinds, total)}")
         print(f"\n{_sum_table('dtype', summed(chosen, lambda one: one.dtype), total)}")
@@ -441,14 +439,12 @@ def _tensor_table(tensors: Iterable[TensorInfo]) -> str:
 
 def _metadata_text(value: Any, *, full: bool) -> str:
     if isinstance(value, (list, np.ndarray)):
-        listed = list(value) if full else list(value[:4])
-        text = ", ".join(_metadata_text(one, full=full) for one in listed)
+        listed = list(value if full else value[:4])
+        text = ", ".join(repr(one) if isinstance(one, str) else str(one) for one in listed)
         more = f", ... {len(value):,} in all" if len(value) > len(listed) else ""
-        return f"[{text}{more}]"
-    if not isinstance(value, str):
-        return str(value)
-    text = shown(value)
-    return text if full or len(text) <= 72 else f"{text[:60]}... {len(value):,} characters"
+        return f"[{shown(text)}{more}]"
+    text = shown(str(value))
+    return text if full or len(text) <= 72 else f"{text[:60]}... {len(text):,} characters"
 
 
 # -- stream ----------------------------------------------------------------------------------
@@ -567,23 +563,20 @@ def _stream_object(stream: Stream, kinds: dict[str, Sum], rss_before: int) -> di
 
 def _print_stream(found: dict[str, Any], args: argparse.Namespace) -> None:
     print(shown(args.source))
-    rate = rate_text(found["bytes"], found["seconds"])
-    print(
-        facts(
-            [
-                ("read", f"{format_size(found['bytes'])} in {found['seconds']:.2f} s, {rate}"),
-                ("delivered", f"{format_size(found['delivered_bytes'])} in "
-                              f"{found['chunks']:,} chunks"),
-                ("tensors", f"{found['tensors']:,} in {found['layers']} layers, "
-                            f"{found['parameters']:,} parameters"),
-                ("memory", f"{format_size(found['memory_peak'])} at most, "
-                           f"of a budget of {args.budget}"),
-                ("process", f"{format_size(found['rss_peak'])} at most, "
-                            f"{format_size(found['rss_extra'])} more than before"),
-                ("engine", found["engine"]),
-            ]
-        )
-    )  # fmt: skip
+    nbytes, seconds = found["bytes"], found["seconds"]
+    peak, budget = format_size(found["memory_peak"]), format_size(parse_size(args.budget))
+    rss, extra = format_size(found["rss_peak"]), format_size(found["rss_extra"])
+    tensors, layers = plural(found["tensors"], "tensor"), plural(found["layers"], "layer")
+    size, chunks = format_size(found["delivered_bytes"]), plural(found["chunks"], "chunk")
+    lines = {
+        "read": f"{format_size(nbytes)} in {seconds:.2f} s, {rate_text(nbytes, seconds)}",
+        "delivered": f"{size} in {chunks}",
+        "holding": f"{tensors}, {layers}, {found['parameters']:,} parameters",
+        "memory": f"{peak} at most, of a budget of {budget}",
+        "process": f"{rss} at most, {extra} more than before",
+        "engine": found["engine"],
+    }
+    print(facts(lines.items()))
     sums = {
         key: Sum(one["tensors"], one["parameters"], one["bytes"])
         for key, one in found["kinds"].items()
@@ -617,7 +610,7 @@ def run_stats(args: argparse.Namespace) -> int:
         )
     else:
         _print_stats(listed)
-        print(f"{len(found):,} tensors, {len(bad):,} with NaNs")
+        print(f"{plural(len(found), 'tensor')}, {len(bad):,} with NaNs")
     return PROBLEMS if args.fail_on_nan and bad else OK
 
 
@@ -664,12 +657,12 @@ def _print_verification(
         for problem in problems:
             print(shown(problem))
     else:
-        checked = (
-            f"{details['checked']:,} checksums compared over {format_size(details['bytes'])}"
-            if details["checked"]
-            else "this format carries no checksums of its values"
-        )
-        print(f"{shown(args.source)}: sound; {details['tensors']:,} tensors, {checked}")
+        sums, size = plural(details["checked"], "checksum"), format_size(details["bytes"])
+        checked = f"{sums} compared over {size}"
+        if not details["checked"]:
+            checked = "its format carries no checksums of the values"
+        tensors = plural(details["tensors"], "tensor")
+        print(f"{shown(args.source)}: sound; {tensors}, {checked}")
     return PROBLEMS if problems else OK
 
 

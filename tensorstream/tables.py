@@ -66,3 +66,8 @@ def number(value: float) -> str:
 
 def rate_text(nbytes: int, seconds: float) -> str:
     return f"{nbytes / seconds / 1e9:.2f} GB/s" if seconds > 0 else "-"
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 tensor", "1,234 tensors"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
