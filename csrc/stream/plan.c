@@ -10,8 +10,8 @@ void ts_plan_begin(ts_plan *plan, const ts_catalog *catalog,
                       0,       count > 0 ? items[0].start : 0};
 }
 
-/* The end of a piece that starts at `at` and may hold `most` elements: on the
- * border of the largest sub-array that fits, at least on whole blocks.
+/* The end of a piece that starts at `at` and may hold `most` elements, which
+ * are whole blocks: on the border of the largest sub-array that fits, at least on whole blocks.
  *
  *     shape (4, 6, 100): rows of 600, else rows of 100, else blocks */
 static uint64_t cut_at(const ts_tensor *tensor, uint64_t at, uint64_t most,
@@ -25,7 +25,7 @@ static uint64_t cut_at(const ts_tensor *tensor, uint64_t at, uint64_t most,
         uint64_t stop = (at + most) / unit * unit;
         if (stop > at) return stop;
     }
-    return at + ts_max(most / block * block, block);
+    return at + most;
 }
 
 bool ts_plan_peek(const ts_plan *plan, ts_limit limit, ts_chunk *out)
@@ -34,20 +34,18 @@ bool ts_plan_peek(const ts_plan *plan, ts_limit limit, ts_chunk *out)
     const ts_item *item = &plan->items[plan->item];
     const ts_widths *widths = &item->widths;
     uint64_t widest = ts_max(widths->in_size, widths->out_size);
-    uint64_t most = ts_min(ts_max(limit.size / widest, 1) * widths->block,
-                           ts_max(limit.elements, widths->block));
+    uint64_t blocks = ts_min(limit.size / widest, limit.elements / widths->block);
+    uint64_t most = ts_max(blocks, 1) * widths->block;
 
     *out = (ts_chunk){plan->item, item->row, plan->at, item->stop, true};
     if (item->stop - plan->at <= most) return true;
     /* 8 blocks of any size are whole 64-bit words, for checksums. */
-    out->stop = plan->by_rows
-                  ? cut_at(ts_catalog_tensor(plan->catalog, item->row),
-                           plan->at, most, widths->block)
-                  : plan->at
-                        + (most > 8 * (uint64_t)widths->block
-                               ? most / (8 * (uint64_t)widths->block)
-                                     * (8 * (uint64_t)widths->block)
-                               : most);
+    uint64_t eight = 8 * (uint64_t)widths->block;
+    if (plan->by_rows)
+        out->stop = cut_at(ts_catalog_tensor(plan->catalog, item->row),
+                           plan->at, most, widths->block);
+    else
+        out->stop = plan->at + (most > eight ? most / eight * eight : most);
     if (out->stop > item->stop) out->stop = item->stop;
     out->is_last = out->stop == item->stop;
     return true;

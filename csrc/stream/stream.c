@@ -526,8 +526,6 @@ static void retire(ts_stream *stream)
 static void keep_error(ticket *slot, const ts_error *error)
 {
     slot->state = FAILED;
-    ts_buffer_release(slot->buffer);
-    slot->buffer = NULL;
     slot->error = malloc(sizeof *slot->error);
     if (slot->error != NULL) *slot->error = *error;
 }
@@ -544,6 +542,10 @@ static void run_ticket(ts_stream *stream, fetch_thread *worker, ticket *slot)
                  &stream->recipes[slot->chunk.item], &slot->chunk, slot->out,
                  &slot->outcome, &error);
     uint64_t end = now();
+    if (status != TS_OK) { /* here, because letting go takes the lock */
+        ts_buffer_release(slot->buffer);
+        slot->buffer = NULL;
+    }
     /* Sampling reads /proc: at most every 20 ms, and outside the lock. */
     bool sampled = end - __atomic_load_n(&stream->last_sample,
                                          __ATOMIC_RELAXED)

@@ -134,7 +134,7 @@ static void kept_memory_is_never_overwritten(void)
     ts_stream *stream;
     ts_next got, kept[KEPT];
     int count = 0;
-    ts_error error = {0};
+    ts_error failure = {0};
 
     want_all(catalog, wanted);
     options.chunk_size = 32 * TS_KIB;
@@ -143,13 +143,13 @@ static void kept_memory_is_never_overwritten(void)
                            error));
     ts_status status = TS_OK;
     while (count < KEPT) {
-        status = next(stream, &got, &error);
+        status = next(stream, &got, &failure);
         if (status != TS_OK || got.done) break;
         kept[count++] = got;
     }
-    CHECK(status == TS_BUDGET, "kept %d, then %s", count, error.message);
-    CHECK(strstr(error.message, "model.embed_tokens.weight") != NULL,
-          "names what is held: %s", error.message);
+    CHECK(status == TS_BUDGET, "kept %d, then %s", count, failure.message);
+    CHECK(strstr(failure.message, "model.embed_tokens.weight") != NULL,
+          "names what is held: %s", failure.message);
     for (int i = 0; i < count; i++) {
         const ts_delivery *one = &kept[i].delivery;
         uint32_t width = one->recipe->widths.out_size;
@@ -164,12 +164,12 @@ static void kept_memory_is_never_overwritten(void)
     for (int i = 0; i < count; i++) ts_buffer_release(kept[i].delivery.buffer);
     CHECK_OK(next(stream, &got, error));
     CHECK(got.delivery.chunk.start == at || got.delivery.chunk.start == 0);
+    uint64_t width = got.delivery.recipe->widths.out_size;
     ts_stream_free(stream);
-    /* and what is kept outlives the stream */
+    /* and what is kept outlives the stream (its recipes do not) */
     CHECK(ts_buffer_data(got.delivery.buffer)[0]
           == ts_buffer_data(memories[got.delivery.chunk.item])
-                 [got.delivery.chunk.start
-                  * got.delivery.recipe->widths.out_size]);
+                 [got.delivery.chunk.start * width]);
     ts_buffer_release(got.delivery.buffer);
     ts_catalog_release(catalog);
 }
@@ -330,7 +330,7 @@ static void cancelling_wakes_who_waits(void)
     ts_stream *stream;
     ts_next got = {0};
     pthread_t thread;
-    ts_error error = {0};
+    ts_error failure = {0};
     ts_status status = TS_OK;
     want_all(catalog, wanted);
     options.chunk_size = 4096;
@@ -339,13 +339,13 @@ static void cancelling_wakes_who_waits(void)
                            error));
     pthread_create(&thread, NULL, cancel_soon, stream);
     while (status == TS_OK && !got.done) {
-        status = next(stream, &got, &error);
+        status = next(stream, &got, &failure);
         if (status == TS_OK && !got.done) {
             ts_buffer_release(got.delivery.buffer);
             usleep(1000);
         }
     }
-    CHECK(status == TS_CANCELLED, "%s", error.message);
+    CHECK(status == TS_CANCELLED, "%s", failure.message);
     pthread_join(thread, NULL);
     ts_stream_free(stream);
     ts_catalog_release(catalog);
@@ -365,9 +365,9 @@ static void a_forked_child_is_told_so(void)
     CHECK_OK(next(stream, &got, error));
     pid_t child = fork();
     if (child == 0) {
-        ts_error error;
+        ts_error failure;
         ts_next other;
-        bool told = ts_stream_next(stream, 100, &other, &error) == TS_CLOSED;
+        bool told = ts_stream_next(stream, 100, &other, &failure) == TS_CLOSED;
         bool readable = ts_buffer_data(got.delivery.buffer)[0]
                      == ts_buffer_data(memories[0])[0];
         ts_buffer_release(got.delivery.buffer);
@@ -393,7 +393,7 @@ static void a_file_cut_short_is_noticed(void)
     ts_catalog *catalog;
     ts_stream *stream;
     ts_next got;
-    ts_error error = {0};
+    ts_error failure = {0};
     ts_status status = TS_OK;
 
     snprintf(path, sizeof path, "%s/shrinks.safetensors", scratch);
@@ -415,13 +415,13 @@ static void a_file_cut_short_is_noticed(void)
     ts_buffer_release(got.delivery.buffer);
     CHECK(truncate(path, 4 << 20) == 0);
     for (;;) {
-        status = next(stream, &got, &error);
+        status = next(stream, &got, &failure);
         if (status != TS_OK || got.done) break;
         ts_buffer_release(got.delivery.buffer);
     }
-    CHECK(status == TS_CHANGED, "%s", error.message);
-    CHECK(strcmp(error.tensor, "layers.0.w") == 0);
-    CHECK(strstr(error.file, "shrinks") != NULL, "%s", error.file);
+    CHECK(status == TS_CHANGED, "%s", failure.message);
+    CHECK(strcmp(failure.tensor, "layers.0.w") == 0);
+    CHECK(strstr(failure.file, "shrinks") != NULL, "%s", failure.file);
     ts_stream_free(stream);
     ts_catalog_release(catalog);
     remove(path);
