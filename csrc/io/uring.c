@@ -83,26 +83,30 @@ static void find_queues(ts_uring *uring, const struct io_uring_params *with)
     for (unsigned i = 0; i < with->sq_entries; i++) slots[i] = i;
 }
 
-static int set_up(ts_uring *uring)
+/* False with errno. */
+static bool set_up(ts_uring *uring)
 {
     struct io_uring_params with;
 
     memset(&with, 0, sizeof with);
     uring->fd = ts_sys.uring_setup(DEPTH, &with);
-    if (uring->fd < 0) return errno;
-    if ((with.features & NEEDED) != NEEDED) return EOPNOTSUPP;
+    if (uring->fd < 0) return false;
+    if ((with.features & NEEDED) != NEEDED) {
+        errno = EOPNOTSUPP;
+        return false;
+    }
     size_t slots = with.sq_off.array + with.sq_entries * sizeof(unsigned);
     size_t answers = with.cq_off.cqes
                      + with.cq_entries * sizeof(struct io_uring_cqe);
     uring->ring_size = slots > answers ? slots : answers;
     uring->requests_size = with.sq_entries * sizeof(struct io_uring_sqe);
     uring->ring = map_ring(uring->fd, uring->ring_size, IORING_OFF_SQ_RING);
-    if (uring->ring == NULL) return errno;
+    if (uring->ring == NULL) return false;
     uring->requests =
         map_ring(uring->fd, uring->requests_size, IORING_OFF_SQES);
-    if (uring->requests == NULL) return errno;
+    if (uring->requests == NULL) return false;
     find_queues(uring, &with);
-    return 0;
+    return true;
 }
 
 int ts_uring_new(ts_uring **out)
@@ -112,10 +116,10 @@ int ts_uring_new(ts_uring **out)
     *out = NULL;
     if (uring == NULL) return ENOMEM;
     uring->fd = -1;
-    int os_errno = set_up(uring);
-    if (os_errno != 0) {
+    if (!set_up(uring)) {
+        int os_errno = errno; /* before freeing has its own */
         ts_uring_free(uring);
-        return os_errno;
+        return os_errno != 0 ? os_errno : EIO;
     }
     *out = uring;
     return 0;
