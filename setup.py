@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from setuptools import Extension, setup
@@ -63,6 +64,11 @@ def flags() -> tuple[list[str], list[str]]:
 
 class BuildExt(build_ext):
     """Compile only what changed, and on every core: setuptools alone recompiles all."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # pip builds in a folder that it throws away; objects here serve the next build.
+        self.build_temp = str(ROOT / "build" / "objects" / sys.implementation.cache_tag)
 
     def build_extension(self, ext: Extension) -> None:
         compile_one = self.compiler.compile

@@ -208,7 +208,7 @@ static ts_status take_dtype(literal *text, ts_npy *out, ts_error *error)
 {
     uint8_t first = peek(text);
     uint64_t at = position(text);
-    ts_name descr, name;
+    ts_name descr = {0}, name;
 
     if (first == '[' || first == '(' || first == '{')
         return ts_fail_at(error, TS_UNSUPPORTED, at,
