@@ -32,10 +32,10 @@ def shapes_of(size: int) -> Shapes:
     """Tensors of a model of about `size` bytes: the widest that has 16 layers or more."""
     for width in WIDTHS:
         ends = 2 * VOCABULARY * width * 2
-        layers = (size - ends) // _layer_bytes(width)
+        layers = round((size - ends) / _layer_bytes(width))
         if layers >= LEAST_LAYERS:
             break
-    return llama(width, max(1, int(layers)))
+    return llama(width, max(1, layers))
 
 
 def _layer_bytes(width: int) -> int:
