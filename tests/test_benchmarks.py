@@ -1,0 +1,84 @@
+"""The benchmark runs, and what it writes is what others read.  No figure is judged here."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
+MEASURES = {
+    "consume", "loop", "into", "cold", "checked", "widen", "decode", "headers", "adaptive",
+    "imports",
+}  # fmt: skip
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("gcc") is None, reason="the benchmark compiles its ceilings with gcc"
+)
+
+
+def bench(tmp_path: pathlib.Path, *arguments: str) -> dict[str, Any]:
+    kept = tmp_path / "result.json"
+    command = [sys.executable, str(BENCHMARKS / "bench_stream.py"), "--json", str(kept)]
+    run = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    result: dict[str, Any] = json.loads(kept.read_text())
+    return result
+
+
+def ours(measure: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in measure["rows"] if row["role"] == "ours"]
+
+
+def test_every_measure_is_taken(tmp_path: pathlib.Path) -> None:
+    result = bench(tmp_path, "--quick", "--size", "64MiB", "--no-peers")
+    assert set(result["measures"]) == MEASURES
+    assert result["machine"]["cores"] >= 1
+    assert 40e6 < result["file_bytes"] < 80e6
+    for name, measure in result["measures"].items():
+        if measure["absent"]:  # no room in /dev/shm, a disk that keeps its cache
+            continue
+        assert ours(measure), name
+        for row in measure["rows"]:
+            assert len(row["rounds"]) == 3, row
+            assert 0 < row["least"] <= row["median"] <= row["most"], row
+        for target in measure["targets"]:
+            assert set(target) == {"what", "wanted", "measured", "met"}
+
+
+def test_memory_stays_in_the_budget(tmp_path: pathlib.Path) -> None:
+    result = bench(tmp_path, "--quick", "--no-peers", "--only", "consume,loop,widen")
+    rows = [row for one in result["measures"].values() for row in ours(one)]
+    assert len(rows) >= 5
+    for row in rows:
+        assert row["extra_peak"] <= row["budget"] + (4 << 20), row["label"]
+
+
+def test_peers_see_the_same_bytes(tmp_path: pathlib.Path) -> None:
+    result = bench(tmp_path, "--quick", "--size", "16MiB", "--only", "consume")
+    rows = result["measures"]["consume"]["rows"]
+    assert {row["label"] for row in rows if row["role"] == "peer"} >= {"np.memmap"}
+    assert all(row["of_memcpy"] > 0 and row["of_raw"] > 0 for row in rows)
+
+
+def test_the_tables_go_between_the_markers(tmp_path: pathlib.Path) -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import report
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    result = bench(tmp_path, "--quick", "--size", "16MiB", "--no-peers", "--only", "imports")
+    for _ in range(2):
+        report.fill(readme, result)
+        written = readme.read_text()
+        assert written.startswith("before\n") and written.endswith("\nafter\n")
+        assert "old" not in written
+        assert "| **import tensorstream** |" in written
+        assert "import with NumPy loaded" in written
