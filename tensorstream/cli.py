@@ -16,6 +16,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -458,17 +459,32 @@ def _terminate(*_: Any) -> NoReturn:
     raise _Terminated
 
 
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside, SIGTERM stops in order; only the main thread may arrange that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_stream(args: argparse.Namespace) -> int:
     resume = _read_state(args.resume) if args.resume else None
-    signal.signal(signal.SIGTERM, _terminate)
     rss_before = _core.resident()[0]
     with (
+        _terminable(),
         Checkpoint(args.source) as checkpoint,
         checkpoint.stream(
             **_streaming(args),
-            checksum=args.checksum, progress=_progress(args), resume=resume,
+            checksum=args.checksum,
+            progress=_progress(args),
+            resume=resume,
         ) as stream,
-    ):  # fmt: skip
+    ):
         with _state_kept(stream, args.state):
             kinds = _consume(checkpoint, stream)
         found = _stream_object(stream, kinds, rss_before)
