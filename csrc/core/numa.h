@@ -1,7 +1,8 @@
 /* numa.h -- memory near the thread that fills it, where a machine has nodes.
  *
  * libnuma is opened at run time: a machine without it, or with one node, has
- * one node here and every call below does nothing. */
+ * one node here and every call below does nothing.  TENSORSTREAM_NUMA_NODES
+ * sets another number, so that one node can play several in tests. */
 #ifndef TS_CORE_NUMA_H
 #define TS_CORE_NUMA_H
 

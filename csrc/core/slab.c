@@ -25,6 +25,8 @@ struct ts_slab {
     void *mapping;
     size_t mapping_size;
     uint64_t size;
+    uint64_t part;       /* bytes of each node but the last */
+    int nodes;
     uint64_t generation; /* of the process that made it */
 
     pthread_mutex_t lock; /* guards everything below */
@@ -40,7 +42,7 @@ struct ts_slab {
 
 enum { HUGE_PAGE = 2 << 20 };
 
-static ts_status map(ts_slab *slab, int node, ts_error *error)
+static ts_status map(ts_slab *slab, ts_error *error)
 {
     bool huge = slab->size >= HUGE_PAGE;
     size_t extra = huge ? HUGE_PAGE : 0;
@@ -62,7 +64,12 @@ static ts_status map(ts_slab *slab, int node, ts_error *error)
     if (huge)
         (void)madvise(slab->memory, (size_t)ts_round_down(slab->size, HUGE_PAGE),
                       MADV_HUGEPAGE);
-    ts_numa_bind(slab->memory, (size_t)slab->size, node);
+    for (int node = 0; slab->nodes > 1 && node < slab->nodes; node++)
+        ts_numa_bind(slab->memory + (uint64_t)node * slab->part,
+                     (size_t)(node + 1 < slab->nodes
+                                  ? slab->part
+                                  : slab->size - (uint64_t)node * slab->part),
+                     node);
     return TS_OK;
 }
 
@@ -79,7 +86,7 @@ static void destroy(ts_slab *slab)
     free(slab);
 }
 
-ts_status ts_slab_new(uint64_t size, int node, ts_slab **out, ts_error *error)
+ts_status ts_slab_new(uint64_t size, int nodes, ts_slab **out, ts_error *error)
 {
     ts_slab *slab;
 
@@ -95,11 +102,13 @@ ts_status ts_slab_new(uint64_t size, int node, ts_slab **out, ts_error *error)
     pthread_mutex_init(&slab->lock, NULL);
     pthread_cond_init(&slab->quiet, NULL);
     slab->size = size;
+    slab->nodes = nodes > 1 ? nodes : 1;
+    slab->part = ts_round_down(size / (uint64_t)slab->nodes, TS_SLAB_GRAIN);
     slab->generation = ts_process_generation();
     slab->spans = calloc(1, sizeof *slab->spans);
     ts_status status = slab->spans == NULL
                          ? ts_fail(error, TS_NOMEM, "cannot allocate a slab")
-                         : map(slab, node, error);
+                         : map(slab, error);
     if (status != TS_OK) {
         destroy(slab);
         return status;
@@ -142,6 +151,18 @@ static void absorb_next(span *at)
     free(gone);
 }
 
+/* Make a span a hole again, joined with its neighbours; returns the hole. */
+static span *free_span(span *block)
+{
+    block->used = false;
+    if (block->next != NULL && !block->next->used) absorb_next(block);
+    if (block->previous != NULL && !block->previous->used) {
+        block = block->previous;
+        absorb_next(block);
+    }
+    return block;
+}
+
 static void end_block(void *context, uint8_t *data, size_t size)
 {
     span *block = context;
@@ -153,14 +174,9 @@ static void end_block(void *context, uint8_t *data, size_t size)
      * the pages are the child's own copies and go with it. */
     if (slab->generation != ts_process_generation()) return;
     pthread_mutex_lock(&slab->lock);
-    block->used = false;
     slab->used -= block->size;
     slab->held--;
-    if (block->next != NULL && !block->next->used) absorb_next(block);
-    if (block->previous != NULL && !block->previous->used) {
-        block = block->previous;
-        absorb_next(block);
-    }
+    block = free_span(block);
     if (slab->closed) {
         bool last = slab->held == 0;
         if (!last) give_pages_back(slab, block);
@@ -192,10 +208,13 @@ void ts_slab_on_return(ts_slab *slab, ts_slab_hook hook, void *context)
     pthread_mutex_unlock(&slab->lock);
 }
 
-static span *find_hole(ts_slab *slab, uint64_t size)
+/* The lowest hole that has size bytes at or after `from`, which it may begin
+ * before. */
+static span *find_hole(ts_slab *slab, uint64_t size, uint64_t from)
 {
     for (span *at = slab->spans; at != NULL; at = at->next)
-        if (!at->used && at->size >= size) return at;
+        if (!at->used && at->at + at->size >= ts_max(at->at, from) + size)
+            return at;
     return NULL;
 }
 
@@ -217,9 +236,39 @@ static bool split(span *hole, uint64_t size)
     return true;
 }
 
-ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t lead,
+/* A hole of exactly size bytes, cut out of the lowest that is large enough,
+ * the node's own part first. */
+static ts_status cut_hole(ts_slab *slab, uint64_t size, int node, span **out,
+                          ts_error *error)
+{
+    uint64_t from = slab->nodes > 1 && node > 0
+                      ? (uint64_t)(node % slab->nodes) * slab->part
+                      : 0;
+    span *hole = find_hole(slab, size, from);
+
+    *out = NULL;
+    if (hole == NULL && from > 0) hole = find_hole(slab, size, from = 0);
+    if (hole == NULL)
+        return ts_fail(error, TS_BUDGET,
+                       "no room for %llu bytes: %llu of %llu in use",
+                       (unsigned long long)size,
+                       (unsigned long long)slab->used,
+                       (unsigned long long)slab->size);
+    if (from > hole->at) { /* leave what lies before the node's part */
+        if (!split(hole, from - hole->at))
+            return ts_fail(error, TS_NOMEM, "cannot allocate a slab entry");
+        hole = hole->next;
+    }
+    if (!split(hole, size))
+        return ts_fail(error, TS_NOMEM, "cannot allocate a slab entry");
+    *out = hole;
+    return TS_OK;
+}
+
+ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t lead, int node,
                        uint64_t tag, ts_buffer **out, ts_error *error)
 {
+    span *hole;
     ts_status status;
     uint64_t whole = ts_max(1, size);
 
@@ -232,23 +281,12 @@ ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t lead,
     whole = ts_round_up(whole + lead, TS_SLAB_GRAIN);
 
     pthread_mutex_lock(&slab->lock);
-    span *hole = find_hole(slab, whole);
-    if (hole == NULL) {
-        status = ts_fail(error, TS_BUDGET,
-                         "no room for %llu bytes: %llu of %llu in use",
-                         (unsigned long long)size,
-                         (unsigned long long)slab->used,
-                         (unsigned long long)slab->size);
-        goto done;
-    }
-    if (!split(hole, whole)) {
-        status = ts_fail(error, TS_NOMEM, "cannot allocate a slab entry");
-        goto done;
-    }
+    status = cut_hole(slab, whole, node, &hole, error);
+    if (status != TS_OK) goto done;
     status = ts_buffer_wrap(slab->memory + hole->at + lead, (size_t)size,
                             TS_ORIGIN_SLAB, end_block, hole, out, error);
     if (status != TS_OK) {
-        if (hole->next != NULL && !hole->next->used) absorb_next(hole);
+        (void)free_span(hole);
         goto done;
     }
     hole->used = true;

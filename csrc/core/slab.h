@@ -21,20 +21,23 @@ typedef struct ts_slab ts_slab;
 
 enum { TS_SLAB_GRAIN = 4096 }; /* blocks are whole grains, so O_DIRECT fits */
 
-/* size is rounded down to whole grains; at least one.  node is a NUMA node to
- * bind the pages to, or -1. */
-ts_status ts_slab_new(uint64_t size, int node, ts_slab **out, ts_error *error);
+/* size is rounded down to whole grains; at least one.  On a machine of several
+ * NUMA nodes each gets an equal part of the addresses, bound to it. */
+ts_status ts_slab_new(uint64_t size, int nodes, ts_slab **out,
+                      ts_error *error);
 
 /* The owner is done: free pages go back to the system now, blocks that are
  * still held when they are released.  NULL is fine. */
 void ts_slab_close(ts_slab *slab);
 
-/* The lowest hole that holds size bytes, tagged for whoever asks what is held.
+/* The lowest hole in the node's part that holds size bytes, else the lowest
+ * anywhere; tagged for whoever asks what is held.
  * The buffer starts lead bytes past a grain (0 <= lead < TS_SLAB_GRAIN), so
  * that it can be congruent with a file offset.  TS_BUDGET when no hole is
  * large enough. */
 ts_status ts_slab_take(ts_slab *slab, uint64_t size, uint64_t lead,
-                       uint64_t tag, ts_buffer **out, ts_error *error);
+                       int node, uint64_t tag, ts_buffer **out,
+                       ts_error *error);
 
 uint64_t ts_slab_size(const ts_slab *slab);
 uint64_t ts_slab_used(ts_slab *slab);

@@ -224,7 +224,8 @@ static ts_status start_parts(ts_stream *stream, ts_error *error)
     ts_layout_of(&question, &stream->layout);
     begin_adapting(stream);
     if (deflated) TS_TRY(ts_inflating_new(&stream->inflating, error));
-    return ts_slab_new(stream->options.budget, -1, &stream->slab, error);
+    return ts_slab_new(stream->options.budget, ts_numa_nodes(), &stream->slab,
+                       error);
 }
 
 static ts_status allocate(ts_stream *stream, const ts_wanted *wanted,
@@ -367,7 +368,7 @@ static uint64_t delivered_bytes(const ts_recipe *recipe, const ts_chunk *chunk)
 }
 
 /* Memory for the chunk, when this sink needs any. */
-static ts_status take_room(ts_stream *stream, const ts_chunk *chunk,
+static ts_status take_room(ts_stream *stream, const ts_chunk *chunk, int node,
                            ticket *slot, ts_error *error)
 {
     const ts_recipe *recipe = &stream->recipes[chunk->item];
@@ -385,21 +386,21 @@ static ts_status take_room(ts_stream *stream, const ts_chunk *chunk,
     }
     if (size == 0) return TS_OK;
     uint64_t lead = ts_fetch_shift(stream->catalog, recipe, chunk);
-    TS_TRY(ts_slab_take(stream->slab, size, lead, chunk->item, &slot->buffer,
-                        error));
+    TS_TRY(ts_slab_take(stream->slab, size, lead, node, chunk->item,
+                        &slot->buffer, error));
     slot->out = ts_buffer_data(slot->buffer);
     return TS_OK;
 }
 
 /* The next chunk with memory for it: a smaller one when little is left. */
-static bool cut_with_room(ts_stream *stream, ticket *slot)
+static bool cut_with_room(ts_stream *stream, int node, ticket *slot)
 {
     ts_limit limit = present_limit(stream);
 
     for (;;) {
         ts_chunk chunk;
         ts_plan_peek(&stream->plan, limit, &chunk);
-        if (take_room(stream, &chunk, slot, NULL) == TS_OK) {
+        if (take_room(stream, &chunk, node, slot, NULL) == TS_OK) {
             ts_plan_next(&stream->plan, limit, &slot->chunk);
             return true;
         }
@@ -425,7 +426,7 @@ static uint64_t most_tickets(const ts_stream *stream)
 }
 
 /* Cut a ticket for whoever asks, if there is one to be had. */
-static ticket *begin_ticket(ts_stream *stream)
+static ticket *begin_ticket(ts_stream *stream, int node)
 {
     ticket *slot = slot_of(stream, stream->next_cut);
 
@@ -433,7 +434,7 @@ static ticket *begin_ticket(ts_stream *stream)
         || stream->next_cut - stream->next_out >= most_tickets(stream)
         || blocked_by_order(stream))
         return NULL;
-    if (!cut_with_room(stream, slot)) {
+    if (!cut_with_room(stream, node, slot)) {
         stream->progress.starved += !stream->waiting_for_room;
         stream->waiting_for_room = true;
         return NULL;
@@ -582,7 +583,7 @@ static ts_status prepare(ts_stream *stream, fetch_thread *worker, ts_error *erro
     ts_buffer *stage;
 
     if (worker->fetcher != NULL) return TS_OK;
-    TS_TRY(ts_slab_take(stream->slab, stream->layout.stage, 0,
+    TS_TRY(ts_slab_take(stream->slab, stream->layout.stage, 0, worker->node,
                         (uint64_t)STAGE_TAG, &stage, error));
     ts_status status =
         ts_fetcher_new(stream->options.engine, stage, stream->inflating,
@@ -599,7 +600,7 @@ static void *work(void *argument)
     ts_numa_run_on(worker->node);
     pthread_mutex_lock(&stream->lock);
     while (!stream->stopping && !stream->failed && !all_cut(stream)) {
-        ticket *slot = begin_ticket(stream);
+        ticket *slot = begin_ticket(stream, worker->node);
         if (slot == NULL) {
             pthread_cond_wait(&stream->work, &stream->lock);
             continue;
@@ -654,7 +655,7 @@ static ts_status begin(ts_stream *stream, ts_error *error)
     for (int i = 0; i < threads; i++) {
         fetch_thread *worker = &stream->workers[i];
         worker->stream = stream;
-        worker->node = nodes > 1 ? i % nodes : -1;
+        worker->node = i % nodes;
         TS_TRY(prepare(stream, worker, error));
     }
     fetch_thread *caller = &stream->workers[TS_STREAM_MOST_THREADS];
@@ -791,7 +792,7 @@ static ts_status next_locked(ts_stream *stream, int timeout_ms, ts_next *out,
 
     while (!settle(stream, out, &status, error)) {
         if (!stalled) count_stall(stream, stalled = true);
-        ticket *slot = begin_ticket(stream);
+        ticket *slot = begin_ticket(stream, caller->node);
         if (slot != NULL) {
             run_ticket(stream, caller, slot);
             if (stream->inflating) pthread_cond_broadcast(&stream->work);
