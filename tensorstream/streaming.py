@@ -54,12 +54,7 @@ class Options(NamedTuple):
     budget: int
     threads: int
     engine: str
-    rule: str
     chunk_size: int
-    chunk_elements: int
-    least_elements: int
-    most_elements: int
-    memory_limit: int
     stats: bool
     checksum: str
 
@@ -92,12 +87,7 @@ def options(
         budget=parse_size(budget, "budget"),
         threads=threads or 0,
         engine=engine,
-        rule="none" if size else "speed",
         chunk_size=size,
-        chunk_elements=0,
-        least_elements=0,
-        most_elements=0,
-        memory_limit=0,
         stats=stats,
         checksum=checksum or "none",
     )

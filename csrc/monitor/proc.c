@@ -146,7 +146,7 @@ void ts_proc_sample(ts_proc *proc, ts_memory *out)
 ts_status ts_memory_sample_at(const char *root, bool with_pss, ts_memory *out,
                               ts_error *error)
 {
-    ts_proc *proc;
+    ts_proc *proc = NULL;
     TS_TRY(ts_proc_open(root, with_pss, &proc, error));
     ts_proc_sample(proc, out);
     ts_proc_close(proc);

@@ -280,20 +280,17 @@ static bool choose(const char *what, const char *name,
 }
 
 static bool read_names(ts_stream_options *options, const char *sink,
-                       const char *form, const char *engine, const char *rule,
+                       const char *form, const char *engine,
                        const char *checksum, PyObject *dtype)
 {
     static const char *const sinks[] = {"arrays", "into", "look"};
     static const char *const forms[] = {"own", "raw", "floats"};
-    static const char *const rules[] = {"none", "speed", "classic"};
     int which;
 
     if (!choose("sink", sink, sinks, 3, &which)) return false;
     options->sink = (ts_sink)which;
     if (!choose("form", form, forms, 3, &which)) return false;
     options->form = (ts_form)which;
-    if (!choose("rule", rule, rules, 3, &which)) return false;
-    options->rule = (ts_adapt_rule)which;
     if (!ts_engine_find(engine, &options->engine)) {
         PyErr_Format(PyExc_ValueError,
                      "unknown engine '%s': auto, pread, direct, mmap or io_uring",
@@ -325,7 +322,7 @@ static bool read_wanted(Stream *self, PyObject *tuple, ts_wanted *out)
         return false;
     }
     *out = (ts_wanted){row, start, stop, NULL};
-    if (into == NULL) return true;
+    if (into == NULL || self->views == NULL) return true;
     Py_buffer *view = &self->views[self->view_count];
     if (PyObject_GetBuffer(into, view, PyBUF_SIMPLE | PyBUF_WRITABLE) < 0)
         return false;
@@ -416,34 +413,24 @@ static PyObject *forecast_of(ts_state *state, Stream *self, PyObject *rows,
 static PyObject *make(PyObject *module, PyObject *args, PyObject *kwargs,
                       bool forecast)
 {
-    static char *names[] = {
-        "catalog",      "wanted",         "sink",     "form",
-        "dtype",        "budget",         "threads",  "engine",
-        "rule",         "chunk_size",     "chunk_elements",
-        "least_elements", "most_elements", "memory_limit", "stats",
-        "checksum",     NULL};
+    static char *names[] = {"catalog", "wanted",     "sink",    "form",
+                            "dtype",   "budget",     "threads", "engine",
+                            "chunk_size", "stats", "checksum", NULL};
     ts_state *state = ts_state_of(module);
     ts_stream_options options = {0};
     PyObject *catalog, *rows, *dtype = Py_None, *result = NULL;
-    const char *sink = "arrays", *form = "own", *engine = "auto",
-               *rule = "speed", *checksum = "none";
-    unsigned long long budget, chunk_size = 0, chunk_elements = 0,
-                               least = 0, most = 0, limit = 0;
-    int stats = 0;
+    const char *sink, *form, *engine, *checksum;
+    unsigned long long budget, chunk_size;
+    int stats;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!O!$ssOKissKKKKKps:stream", names, state->Catalog,
+            args, kwargs, "O!O!$ssOKisKps:stream", names, state->Catalog,
             &catalog, &PyList_Type, &rows, &sink, &form, &dtype, &budget,
-            &options.threads, &engine, &rule, &chunk_size, &chunk_elements,
-            &least, &most, &limit, &stats, &checksum)
-        || !read_names(&options, sink, form, engine, rule, checksum, dtype))
+            &options.threads, &engine, &chunk_size, &stats, &checksum)
+        || !read_names(&options, sink, form, engine, checksum, dtype))
         return NULL;
     options.budget = budget;
     options.chunk_size = chunk_size;
-    options.chunk_elements = chunk_elements;
-    options.least_elements = least;
-    options.most_elements = most;
-    options.memory_limit = limit;
     options.looks.stats = stats != 0;
 
     Stream *self = PyObject_New(Stream, state->Stream);
@@ -475,15 +462,13 @@ PyMethodDef ts_py_stream_functions[] = {
     {"stream", (PyCFunction)(void (*)(void))stream,
      METH_VARARGS | METH_KEYWORDS,
      "stream(catalog, wanted, *, sink, form, dtype, budget, threads, engine, "
-     "rule, chunk_size, chunk_elements, least_elements, most_elements, "
-     "memory_limit, stats, checksum)\n--\n\n"
+     "chunk_size, stats, checksum)\n--\n\n"
      "A Stream over [(row, start, stop), ...] or, into memory, "
      "[(row, start, stop, buffer), ...]."},
     {"forecast", (PyCFunction)(void (*)(void))forecast,
      METH_VARARGS | METH_KEYWORDS,
      "forecast(catalog, wanted, *, sink, form, dtype, budget, threads, "
-     "engine, rule, chunk_size, chunk_elements, least_elements, "
-     "most_elements, memory_limit, stats, checksum)\n--\n\n"
+     "engine, chunk_size, stats, checksum)\n--\n\n"
      "What such a stream would do, before a byte is read."},
     {NULL, NULL, 0, NULL},
 };

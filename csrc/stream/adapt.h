@@ -12,7 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum { TS_ADAPT_NONE, TS_ADAPT_SPEED, TS_ADAPT_CLASSIC } ts_adapt_rule;
+typedef enum {
+    TS_ADAPT_NONE,
+    TS_ADAPT_SPEED,   /* of bytes: what streams use */
+    TS_ADAPT_CLASSIC, /* of elements: StreamingConfig's */
+} ts_adapt_rule;
 
 typedef struct {
     ts_adapt_rule rule;

@@ -1,5 +1,7 @@
 #include "gather.h"
 
+#include <assert.h>
+
 #include "core/base.h"
 #include "inflating.h"
 
@@ -44,7 +46,7 @@ static void box_at(const ts_tensor *tensor, uint64_t at, uint64_t most,
     uint32_t d = 0;
     uint64_t unit = tensor->elements, rest = at;
 
-    out->count = 1;
+    *out = (index_box){.count = 1};
     for (; d < tensor->ndim; d++) {
         unit /= tensor->shape[d];
         out->first[d] = rest / unit;
@@ -195,6 +197,7 @@ ts_status ts_gather(ts_reader *reader, ts_inflating *inflating,
                      ts_dtype_block_size(tensor->dtype)};
     index_box box;
 
+    assert(tensor->ndim > 0); /* a scalar is contiguous and never comes here */
     for (uint64_t done = 0; done < count; done += box.count) {
         box_at(tensor, start + done, count - done, &box);
         uint64_t span = span_of(tensor, &box);

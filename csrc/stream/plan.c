@@ -28,14 +28,13 @@ static uint64_t cut_at(const ts_tensor *tensor, uint64_t at, uint64_t most,
     return at + most;
 }
 
-bool ts_plan_peek(const ts_plan *plan, ts_limit limit, ts_chunk *out)
+bool ts_plan_peek(const ts_plan *plan, uint64_t limit, ts_chunk *out)
 {
     if (plan->item >= plan->count) return false;
     const ts_item *item = &plan->items[plan->item];
     const ts_widths *widths = &item->widths;
     uint64_t widest = ts_max(widths->in_size, widths->out_size);
-    uint64_t blocks = ts_min(limit.size / widest, limit.elements / widths->block);
-    uint64_t most = ts_max(blocks, 1) * widths->block;
+    uint64_t most = ts_max(limit / widest, 1) * widths->block;
 
     *out = (ts_chunk){plan->item, item->row, plan->at, item->stop, true};
     if (item->stop - plan->at <= most) return true;
@@ -51,7 +50,7 @@ bool ts_plan_peek(const ts_plan *plan, ts_limit limit, ts_chunk *out)
     return true;
 }
 
-bool ts_plan_next(ts_plan *plan, ts_limit limit, ts_chunk *out)
+bool ts_plan_next(ts_plan *plan, uint64_t limit, ts_chunk *out)
 {
     if (!ts_plan_peek(plan, limit, out)) return false;
     plan->at = out->stop;

@@ -42,18 +42,13 @@ typedef struct {
 void ts_plan_begin(ts_plan *plan, const ts_catalog *catalog,
                    const ts_item *items, uint32_t count, bool by_rows);
 
-/* How large a chunk may be; never less than one block comes. */
-typedef struct {
-    uint64_t size;     /* bytes in the file, and bytes delivered */
-    uint64_t elements; /* UINT64_MAX where only bytes matter */
-} ts_limit;
-
-/* Cut the next chunk within the limit.  By rows it ends on whole rows of
+/* Cut the next chunk of at most limit bytes in the file and at most limit bytes
+ * delivered, and at least one block.  By rows it ends on whole rows of
  * the outermost dimension that allows it.  Tensors without elements come as one
  * empty chunk.  False at the end. */
-bool ts_plan_next(ts_plan *plan, ts_limit limit, ts_chunk *out);
+bool ts_plan_next(ts_plan *plan, uint64_t limit, ts_chunk *out);
 /* The same without moving on. */
-bool ts_plan_peek(const ts_plan *plan, ts_limit limit, ts_chunk *out);
+bool ts_plan_peek(const ts_plan *plan, uint64_t limit, ts_chunk *out);
 
 /* The shape an array of elements [start, stop) has: whole if it is the whole
  * tensor, else rows of the outermost dimension that both ends fall on, else

@@ -195,16 +195,11 @@ static void begin_adapting(ts_stream *stream)
     const ts_layout *layout = &stream->layout;
     uint64_t start = layout->start;
 
-    if (options->rule == TS_ADAPT_CLASSIC) {
-        ts_adapt_begin(&stream->adapt, TS_ADAPT_CLASSIC,
-                       options->least_elements, options->most_elements,
-                       options->chunk_elements);
-        return;
-    }
     if (options->chunk_size > 0)
         start = ts_min(options->chunk_size, layout->most);
-    ts_adapt_begin(&stream->adapt, options->rule, layout->least, layout->most,
-                   start);
+    ts_adapt_begin(&stream->adapt,
+                   options->chunk_size > 0 ? TS_ADAPT_NONE : TS_ADAPT_SPEED,
+                   layout->least, layout->most, start);
 }
 
 static ts_status start_parts(ts_stream *stream, ts_error *error)
@@ -350,15 +345,10 @@ static bool all_cut(const ts_stream *stream)
     return stream->plan.item >= stream->plan.count;
 }
 
-static ts_limit present_limit(const ts_stream *stream)
+/* The most a chunk may have now: bytes in the file, and bytes delivered. */
+static uint64_t present_limit(const ts_stream *stream)
 {
-    if (is_serial(&stream->options)) return (ts_limit){UINT64_MAX, UINT64_MAX};
-    if (stream->options.rule == TS_ADAPT_CLASSIC)
-        return (ts_limit){stream->layout.most, stream->adapt.size};
-    return (ts_limit){stream->adapt.size,
-                      stream->options.chunk_elements > 0
-                          ? stream->options.chunk_elements
-                          : UINT64_MAX};
+    return is_serial(&stream->options) ? UINT64_MAX : stream->adapt.size;
 }
 
 static uint64_t delivered_bytes(const ts_recipe *recipe, const ts_chunk *chunk)
@@ -395,7 +385,7 @@ static ts_status take_room(ts_stream *stream, const ts_chunk *chunk, int node,
 /* The next chunk with memory for it: a smaller one when little is left. */
 static bool cut_with_room(ts_stream *stream, int node, ticket *slot)
 {
-    ts_limit limit = present_limit(stream);
+    uint64_t limit = present_limit(stream);
 
     for (;;) {
         ts_chunk chunk;
@@ -407,8 +397,8 @@ static bool cut_with_room(ts_stream *stream, int node, ticket *slot)
         /* More comes back when others finish, or when nothing is on its way
          * and what is left must do. */
         bool alone = stream->next_cut == stream->next_out;
-        if (!alone || limit.size <= TS_SLAB_GRAIN) return false;
-        limit.size = ts_min(limit.size, stream->layout.most) / 2;
+        if (!alone || limit <= TS_SLAB_GRAIN) return false;
+        limit = ts_min(limit, stream->layout.most) / 2;
     }
 }
 
@@ -449,17 +439,13 @@ static ticket *begin_ticket(ts_stream *stream, int node)
 
 /* ---- adapting: lock held -------------------------------------------------- */
 
-static double memory_pressure(const ts_stream *stream)
+static double memory_pressure(void)
 {
     ts_memory memory;
-    uint64_t limit = stream->options.memory_limit;
 
-    if (ts_memory_sample(false, &memory, NULL) != TS_OK
-        || memory.rss == TS_MEMORY_UNKNOWN)
-        return 0;
-    if (limit > 0) return (double)memory.rss / (double)limit;
-    limit = ts_min(memory.total,
-                   ts_min(memory.cgroup_limit, memory.address_limit));
+    if (ts_memory_sample(false, &memory, NULL) != TS_OK) return 0;
+    uint64_t limit = ts_min(
+        memory.total, ts_min(memory.cgroup_limit, memory.address_limit));
     if (limit == TS_MEMORY_UNKNOWN || memory.rss_anon == TS_MEMORY_UNKNOWN)
         return 0;
     /* Page cache is given back on demand: only what is ours counts. */
@@ -473,10 +459,8 @@ static void adapt(ts_stream *stream, const ticket *slot, uint64_t ns,
     stream->window_bytes += slot->outcome.file_bytes;
     stream->window_ns += ns;
     stream->window_chunks++;
-    bool classic = stream->options.rule == TS_ADAPT_CLASSIC;
-    if (!classic
-        && (stream->window_bytes < WINDOW_BYTES
-            || stream->window_chunks < WINDOW_CHUNKS))
+    if (stream->window_bytes < WINDOW_BYTES
+        || stream->window_chunks < WINDOW_CHUNKS)
         return;
     ts_adapt_window window = {(double)stream->window_bytes * 1e9
                                   / (double)ts_max(stream->window_ns, 1),
@@ -552,9 +536,9 @@ static void run_ticket(ts_stream *stream, fetch_thread *worker, ticket *slot)
                                          __ATOMIC_RELAXED)
                  > 20000000;
     double pressure = 0;
-    if (sampled && stream->options.rule != TS_ADAPT_NONE) {
+    if (sampled && stream->adapt.rule != TS_ADAPT_NONE) {
         __atomic_store_n(&stream->last_sample, end, __ATOMIC_RELAXED);
-        pressure = memory_pressure(stream);
+        pressure = memory_pressure();
     } else {
         sampled = false;
     }
@@ -943,7 +927,7 @@ ts_status ts_stream_forecast(ts_catalog *catalog, const ts_wanted *wanted,
         .chunk_size = stream->adapt.size,
         .threads = stream->threads,
     };
-    ts_limit limit = present_limit(stream);
+    uint64_t limit = present_limit(stream);
     while (ts_plan_next(&stream->plan, limit, &chunk)) {
         out->delivered_bytes +=
             delivered_bytes(&stream->recipes[chunk.item], &chunk);

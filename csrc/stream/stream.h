@@ -38,12 +38,7 @@ typedef struct {
     uint64_t budget; /* bytes */
     int threads;     /* 0: one a core, at most 4 */
     ts_engine engine;
-    ts_adapt_rule rule;
-    uint64_t chunk_size;     /* NONE: bytes; SPEED: where to start, 0 for the
-                                default */
-    uint64_t chunk_elements; /* CLASSIC, or a fixed count; 0: only bytes */
-    uint64_t least_elements, most_elements; /* CLASSIC */
-    uint64_t memory_limit; /* what pressure is a share of; 0: the process's */
+    uint64_t chunk_size; /* bytes; 0: whatever turns out to be fastest */
     ts_looks looks;
 } ts_stream_options;
 
@@ -65,7 +60,7 @@ typedef struct {
     uint64_t elements, elements_total;
     uint32_t items, items_total; /* tensors wholly done */
     uint64_t chunks;
-    uint64_t chunk_size; /* now: bytes, or elements under CLASSIC */
+    uint64_t chunk_size; /* now, bytes */
     uint32_t depth;
     uint64_t chunk_changes;      /* times the rule moved */
     uint64_t memory_used, memory_peak, budget;

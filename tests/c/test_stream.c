@@ -65,8 +65,7 @@ static ts_stream_options options_of(ts_sink sink)
     return (ts_stream_options){.sink = sink,
                                .budget = TS_MIB,
                                .threads = 2,
-                               .engine = TS_ENGINE_AUTO,
-                               .rule = TS_ADAPT_SPEED};
+                               .engine = TS_ENGINE_AUTO};
 }
 
 /* The next chunk, however long it takes. */
@@ -95,7 +94,6 @@ static void all_bytes_come_once_and_in_order(void)
             uint64_t at = 0;
             options.threads = threads;
             options.chunk_size = chunks[k];
-            options.rule = chunks[k] == 0 ? TS_ADAPT_SPEED : TS_ADAPT_NONE;
             CHECK_OK(ts_stream_new(catalog, wanted, TENSORS, &options, &stream,
                                    error));
             for (;;) {
@@ -138,7 +136,6 @@ static void kept_memory_is_never_overwritten(void)
 
     want_all(catalog, wanted);
     options.chunk_size = 32 * TS_KIB;
-    options.rule = TS_ADAPT_NONE;
     CHECK_OK(ts_stream_new(catalog, wanted, TENSORS, &options, &stream,
                            error));
     ts_status status = TS_OK;
@@ -334,7 +331,6 @@ static void cancelling_wakes_who_waits(void)
     ts_status status = TS_OK;
     want_all(catalog, wanted);
     options.chunk_size = 4096;
-    options.rule = TS_ADAPT_NONE;
     CHECK_OK(ts_stream_new(catalog, wanted, TENSORS, &options, &stream,
                            error));
     pthread_create(&thread, NULL, cancel_soon, stream);
