@@ -19,7 +19,7 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
     if (question->stages && question->delivers)
         stage = ts_min(start_size, question->budget / (8 * fetchers));
     else if (question->stages)
-        stage = ts_min(TS_MIB, question->budget / fetchers);
+        stage = ts_min(4 * TS_MIB, question->budget / fetchers);
     stage = ts_max(ts_round_down(stage, TS_SLAB_GRAIN), TS_SLAB_GRAIN);
     uint64_t left = question->budget - ts_min(question->budget, stage * fetchers);
 

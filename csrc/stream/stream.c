@@ -576,6 +576,15 @@ static ts_status prepare(ts_stream *stream, fetch_thread *worker, ts_error *erro
     return status;
 }
 
+/* Waking the caller for nothing costs more than the chunk did: it waits for
+ * the next ticket, or with INTO and LOOK only for the end. */
+static bool caller_has_news(ts_stream *stream)
+{
+    if (stream->failed || stream->next_out == stream->next_cut) return true;
+    slot_state head = slot_of(stream, stream->next_out)->state;
+    return stream->options.sink == TS_SINK_ARRAYS && head == READY;
+}
+
 static void *work(void *argument)
 {
     fetch_thread *worker = argument;
@@ -590,7 +599,7 @@ static void *work(void *argument)
             continue;
         }
         run_ticket(stream, worker, slot);
-        pthread_cond_signal(&stream->ready);
+        if (caller_has_news(stream)) pthread_cond_signal(&stream->ready);
         /* Others may have waited for the order or the ring. */
         if (stream->options.sink != TS_SINK_ARRAYS || stream->inflating)
             pthread_cond_broadcast(&stream->work);
