@@ -59,7 +59,7 @@ ts_status ts_proc_open(const char *root, bool with_pss, ts_proc **out,
     if (reason != 0) {
         status = ts_fail_os(error, reason,
                             "cannot read the memory of this process");
-        status = ts_error_in_file(error, status, "/proc/self/statm");
+        (void)ts_error_in_file(error, status, "/proc/self/statm");
         goto fail;
     }
     status = ts_cgroup_new(proc->root, &proc->cgroup, error);
