@@ -3,10 +3,11 @@
 #include "core/base.h"
 #include "core/slab.h"
 
-/* 256 KiB is where reading and looking meet in a second-level cache of 1 MiB;
- * see benchmarks/README.md for the curve around it. */
-static const uint64_t start_size = 256 * TS_KIB;
-static const uint64_t least_size = 16 * TS_KIB;
+/* Processors with 1 MiB of second-level cache do best at 256 KiB to 1 MiB,
+ * depending on what is done to a chunk; see benchmarks/README.md. */
+static const uint64_t start_size = 512 * TS_KIB;
+static const uint64_t least_size = 64 * TS_KIB;
+static const uint64_t stage_size = 256 * TS_KIB;
 static const uint64_t most_size = 8 * TS_MIB;
 
 void ts_layout_of(const ts_layout_question *question, ts_layout *out)
@@ -17,7 +18,7 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
     uint64_t stage = TS_SLAB_GRAIN;
 
     if (question->stages && question->delivers)
-        stage = ts_min(start_size, question->budget / (8 * fetchers));
+        stage = ts_min(stage_size, question->budget / (8 * fetchers));
     else if (question->stages)
         stage = ts_min(4 * TS_MIB, question->budget / fetchers);
     stage = ts_max(ts_round_down(stage, TS_SLAB_GRAIN), TS_SLAB_GRAIN);
@@ -32,6 +33,6 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
         out->most = stage;
     out->most = ts_max(ts_min(out->most, most_size), TS_SLAB_GRAIN);
     out->least = ts_min(least_size, out->most);
-    out->start = ts_min(question->cold ? 4 * start_size : start_size,
+    out->start = ts_min(question->cold ? 2 * start_size : start_size,
                         out->most);
 }

@@ -18,7 +18,7 @@
 enum {
     STACK = 256 << 10,       /* of a worker: ts_fetch needs some 20 KiB */
     STAGE_TAG = -1,          /* a block that is no chunk */
-    WINDOW_BYTES = 4 << 20,  /* at one chunk size before its rate counts */
+    WINDOW_BYTES = 16 << 20, /* at one chunk size before its rate counts */
     WINDOW_CHUNKS = 8,
     DEPTH_DELIVERIES = 32,
     HELD_NAMES = 4, /* how many a budget error lists */
@@ -71,7 +71,7 @@ struct ts_stream {
     uint32_t depth, stalls, deliveries;
     bool waiting_for_room, stopping, cancelled, failed;
     ts_outcome *outcomes; /* owned, one an item */
-    uint64_t window_bytes, window_ns, window_chunks;
+    uint64_t window_bytes, window_chunks, window_begun;
     uint64_t last_sample;
     double pressure;
     uint64_t begun; /* ns; 0 before the first chunk was asked for */
@@ -452,23 +452,25 @@ static double memory_pressure(void)
     return (double)memory.rss_anon / (double)limit;
 }
 
-/* A chunk took ns: when its window is full, choose the next size. */
-static void adapt(ts_stream *stream, const ticket *slot, uint64_t ns,
-                  double pressure)
+/* Another chunk is there: when its window is full, choose the next size.  The
+ * clock on the wall counts, because it also sees what a chunk costs besides its
+ * bytes: handing it over, and the consumer's own work for each. */
+static void adapt(ts_stream *stream, const ticket *slot, uint64_t time)
 {
     stream->window_bytes += slot->outcome.file_bytes;
-    stream->window_ns += ns;
     stream->window_chunks++;
     if (stream->window_bytes < WINDOW_BYTES
         || stream->window_chunks < WINDOW_CHUNKS)
         return;
+    uint64_t took = ts_max(time - stream->window_begun, 1);
     ts_adapt_window window = {(double)stream->window_bytes * 1e9
-                                  / (double)ts_max(stream->window_ns, 1),
-                              pressure};
+                                  / (double)took,
+                              stream->pressure};
     uint64_t before = stream->adapt.size;
     stream->progress.chunk_changes +=
         ts_adapt_step(&stream->adapt, &window) != before;
-    stream->window_bytes = stream->window_ns = stream->window_chunks = 0;
+    stream->window_bytes = stream->window_chunks = 0;
+    stream->window_begun = time;
 }
 
 /* ---- finishing: lock held ------------------------------------------------- */
@@ -521,7 +523,6 @@ static void run_ticket(ts_stream *stream, fetch_thread *worker, ticket *slot)
     ts_error error;
 
     pthread_mutex_unlock(&stream->lock);
-    uint64_t start = now();
     ts_status status =
         ts_fetch(worker->fetcher, stream->catalog,
                  &stream->recipes[slot->chunk.item], &slot->chunk, slot->out,
@@ -555,7 +556,7 @@ static void run_ticket(ts_stream *stream, fetch_thread *worker, ticket *slot)
         stream->failed = true;
     } else {
         slot->state = READY;
-        adapt(stream, slot, end - start, stream->pressure);
+        adapt(stream, slot, end);
     }
     if (stream->options.sink != TS_SINK_ARRAYS) retire(stream);
 }
@@ -643,7 +644,7 @@ static ts_status begin(ts_stream *stream, ts_error *error)
                        "this stream belongs to the process that made it; open "
                        "one after the fork, with resume=state to go on");
     if (stream->begun != 0) return TS_OK;
-    stream->begun = now();
+    stream->begun = stream->window_begun = now();
     int threads = background_threads(stream), nodes = ts_numa_nodes();
     for (int i = 0; i < threads; i++) {
         fetch_thread *worker = &stream->workers[i];
