@@ -32,6 +32,7 @@ from contenders import (
     COPY,
     THREADS,
     Bench,
+    fastest_ring,
     memcpy,
     of_twins,
     ours,
@@ -54,14 +55,14 @@ class Measured:
     """What a measure found: rows, what was wanted of them, what else there is to say.
 
     Attributes:
-        raw: label of the row that the others are compared with.
+        raw: the ceiling that the others are compared with.
         absent: a sentence about each contender that could not take part.
     """
 
     title: str
     rows: list[Row]
     absent: list[str] = field(default_factory=list)
-    raw: str | None = None
+    raw: Row | None = None
     targets: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -107,7 +108,6 @@ def consume(bench: Bench) -> Measured:
     summing: dict[str, Any] = {"algorithm": "sum64", "threads": THREADS}
     summed = ours(bench, "sum64, 8 MiB", "checksums", "8MiB", **summing)
     stats = ours(bench, "stats, 8 MiB", "stats", "8MiB", threads=THREADS)
-    sums = rings(bench, "pread + sum", "sum")
     with bench.workers() as workers:
         entries = [
             summed,
@@ -126,12 +126,12 @@ def consume(bench: Bench) -> Measured:
             *of_twins(bench, workers, "consume"),
             *memcpy(bench),
             *rings(bench, "pread", "read"),
-            *sums,
+            *rings(bench, "pread + sum", "sum"),
         ]
         rows, absent = bench.race(entries, workers)
-    found = Measured("Consumed in C, 2 threads, cached", rows, absent, sums[-1].label)
+    ring = fastest_ring(rows, "sum", THREADS)
+    found = Measured("Consumed in C, 2 threads, cached", rows, absent, ring)
     found.at_least("consumed in C", found.median(summed), 28, "GB/s")
-    ring = find(rows, sums[-1].label)
     found.at_least("consumed in C, of the raw ring", found.share(summed, ring), 0.9, "")
     found.at_least("stats, of the raw ring", found.share(stats, ring), 0.9, "")
     fastest = best(rows, streams=True)
@@ -146,7 +146,6 @@ def loop(bench: Bench) -> Measured:
     """A Python loop whose consumer sums each array in NumPy."""
     roomy = ours(bench, "64 MiB", "loop", "64MiB")
     tight = ours(bench, "8 MiB", "loop", "8MiB")
-    sums = rings(bench, "pread + sum", "sum")
     with bench.workers() as workers:
         entries = [
             roomy,
@@ -157,10 +156,11 @@ def loop(bench: Bench) -> Measured:
             peer(bench, "np.memmap", "numpy", "memmap"),
             *of_twins(bench, workers, "loop"),
             *memcpy(bench),
-            *sums,
+            *rings(bench, "pread + sum", "sum"),
         ]
         rows, absent = bench.race(entries, workers)
-    found = Measured("Python loop, summed in NumPy", rows, absent, sums[0].label)
+    ring = fastest_ring(rows, "sum", 1)
+    found = Measured("Python loop, summed in NumPy", rows, absent, ring)
     found.at_least("Python loop", found.median(roomy), 12, "GB/s")
     found.within_budget(roomy)
     found.within_budget(tight)
@@ -182,7 +182,7 @@ def into(bench: Bench) -> Measured:
             *placed,
         ]
         rows, absent = bench.race(entries, workers)
-    found = Measured("Into the caller's arrays", rows, absent, placed[-1].label)
+    found = Measured("Into the caller's arrays", rows, absent, find(rows, placed[-1].label))
     found.at_least("into the caller's arrays", found.median(mine), 16, "GB/s")
     return found
 
@@ -206,7 +206,7 @@ def cold(bench: Bench) -> Measured:
         except Missing as missing:
             return Measured(title, [], [str(missing)])
     fastest = best(rows, role="ceiling")
-    found = Measured(title, rows, absent, fastest.entry.label if fastest else None)
+    found = Measured(title, rows, absent, fastest)
     found.at_least("cold, of the best raw read", found.share(mine, fastest), 0.95, "")
     found.notes.append("the page cache was seen to hold nothing of the file before each run")
     return found
@@ -243,17 +243,17 @@ def checked(bench: Bench) -> Measured:
         )
         for name in ("crc32c", "xxh3", "crc32")
     }
-    sums = rings(bench, "pread + sum", "sum")
     entries = [
         *mine.values(),
         peer(bench, "xxhash's xxh3 of np.memmap", "xxhash", "xxh3", sees="xxh3"),
         peer(bench, "zlib.crc32 of np.memmap", "numpy", "crc32", sees="crc32"),
         *memcpy(bench),
-        *sums,
+        *rings(bench, "pread + sum", "sum"),
     ]
     with bench.workers() as workers:
         rows, absent = bench.race(entries, workers)
-    found = Measured("Checksummed stream", rows, absent, sums[-1].label)
+    ring = fastest_ring(rows, "sum", THREADS)
+    found = Measured("Checksummed stream", rows, absent, ring)
     for name in ("crc32c", "xxh3"):
         found.at_least(f"stream with {name}", found.median(mine[name]), 20, "GB/s")
     return found
@@ -262,20 +262,20 @@ def checked(bench: Bench) -> Measured:
 def widen(bench: Bench) -> Measured:
     """bfloat16 to float32 while the bytes are read; figures are of the file's bytes."""
     mine = ours(bench, "float32, 8 MiB", "widen", "8MiB", sees="elements")
-    widened = rings(bench, "pread + bf16 to f32", "widen")
     with bench.workers() as workers:
         entries = [
             mine,
             *safetensors(bench, "widen", sees="elements"),
             peer(bench, "np.memmap, shifted in place", "numpy", "widen", sees="elements"),
             *memcpy(bench),
-            *widened,
+            *rings(bench, "pread + bf16 to f32", "widen"),
         ]
         if pt := bench.twin(workers, "torch", ".pt"):
             label = "torch.load(mmap=True), .float()"
             entries.append(peer(bench, label, "torch", "widen", sees="elements", path=pt))
         rows, absent = bench.race(entries, workers)
-    found = Measured("bf16 to f32 fused with the read", rows, absent, widened[-1].label)
+    ring = fastest_ring(rows, "widen", THREADS)
+    found = Measured("bf16 to f32 fused with the read", rows, absent, ring)
     found.at_least("bf16 to f32 fused", found.median(mine), 14, "GB/s")
     found.within_budget(mine)
     return found
@@ -492,8 +492,8 @@ def measure(name: str, bench: Bench) -> dict[str, Any]:
         "title": found.title,
         "load": round(max(load_before, load()), 2),
         "stolen": round((taken - taken_before) / max(1, ticks - ticks_before), 4),
-        "raw": found.raw,
-        "rows": report.as_json(found.rows, COPY, found.raw),
+        "raw": found.raw.entry.label if found.raw else None,
+        "rows": report.as_json(found.rows, find(found.rows, COPY), found.raw),
         "targets": found.targets,
         "absent": found.absent,
         "notes": found.notes,

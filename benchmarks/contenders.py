@@ -9,12 +9,14 @@ from typing import Any
 
 import make_checkpoint
 import report
-from race import Entry, MiB, Missing, Row, Workers, disagreements, race
+from race import Entry, MiB, Missing, Row, Workers, best, disagreements, race
 
 from tensorstream import parse_size
 
 THREADS = 2
-RING = 256 << 10  # the raw ring's chunk: a quarter of a core's second-level cache
+# The raw ring's chunks: which is best depends on the processor, from a quarter of the
+# second-level cache to where its copies run longest.
+RINGS = (256 << 10, 1 * MiB, 2 * MiB)
 COPY = "memcpy, 1 thread"
 
 
@@ -127,8 +129,18 @@ def raw(
 
 
 def rings(bench: Bench, label: str, work: str) -> list[Entry]:
-    """The raw ring on one thread and on two."""
-    return [raw(bench, f"ring, {label}", work, count, RING) for count in (1, THREADS)]
+    """The raw ring on one thread and on two, with chunks of several sizes."""
+    return [
+        raw(bench, f"ring, {label}, {chunk >> 10} KiB", work, count, chunk)
+        for count in (1, THREADS)
+        for chunk in RINGS
+    ]
+
+
+def fastest_ring(rows: Sequence[Row], work: str, threads: int) -> Row | None:
+    """The best of the rings that do this work on so many threads."""
+    asked = {"work": work, "threads": threads}
+    return best([row for row in rows if asked.items() <= row.entry.arguments.items()])
 
 
 def _threads(count: int) -> str:

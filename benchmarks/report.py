@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from race import Row, find
+from race import Row
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PACKAGES = (
@@ -63,10 +63,8 @@ def machine_line(told: dict[str, Any]) -> str:
 # -- rows --------------------------------------------------------------------------------
 
 
-def as_json(rows: Sequence[Row], copy: str | None, raw: str | None) -> list[dict[str, Any]]:
-    """Rows with their ratios to memcpy and to the raw ring of the same rounds."""
-    by_copy = find(rows, copy) if copy else None
-    by_raw = find(rows, raw) if raw else None
+def as_json(rows: Sequence[Row], copy: Row | None, raw: Row | None) -> list[dict[str, Any]]:
+    """Rows with their ratios to memcpy and to the raw reads of the same rounds."""
     return [
         {
             "label": row.entry.label,
@@ -76,8 +74,8 @@ def as_json(rows: Sequence[Row], copy: str | None, raw: str | None) -> list[dict
             "least": round(min(row.figures), 3),
             "most": round(max(row.figures), 3),
             "rounds": [round(one, 3) for one in row.figures],
-            "of_memcpy": round(row.over(by_copy), 3) if by_copy else None,
-            "of_raw": round(row.over(by_raw), 3) if by_raw else None,
+            "of_memcpy": round(row.over(copy), 3) if copy else None,
+            "of_raw": round(row.over(raw), 3) if raw else None,
             "extra_peak": row.extra_peak,
             "budget": row.entry.budget,
         }
