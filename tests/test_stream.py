@@ -70,7 +70,7 @@ def test_every_element_comes_once(
 
 @given(
     budget=st.integers(MIB, 8 * MIB),
-    chunk=st.none() | st.integers(1, 2 * MIB),
+    chunk=st.none() | st.integers(2000, 2 * MIB),
     threads=st.integers(1, 5),
     order=st.sampled_from(["layer", "file"]),
 )
@@ -121,6 +121,18 @@ def test_a_tensor_larger_than_the_budget_comes_in_parts(tmp_path: pathlib.Path) 
             row += len(chunk.array)
         assert row == len(big)
         assert stream.progress.memory_peak <= MIB
+
+
+@pytest.mark.parametrize("chunk", [1, 1000, 4096, 100_000])
+def test_a_fixed_chunk_size_is_kept(path: pathlib.Path, chunk: int) -> None:
+    with (
+        ts.open(path) as ckpt,
+        ckpt.stream(chunk=chunk, budget="1MiB", include="*.0.*") as stream,
+    ):
+        sizes = [one.nbytes for one in stream]
+        assert stream.progress.chunk_size == chunk
+    assert max(sizes) <= max(chunk, 4)
+    assert chunk == 1 or max(sizes) > chunk // 2 or chunk > 73728
 
 
 # ---- memory that somebody keeps ---------------------------------------------------------

@@ -372,16 +372,11 @@ static ts_status check_deflated(const ts_tensor *row, uint64_t at,
     return TS_OK;
 }
 
-static bool is_deflated(const ts_tensor *row)
-{
-    return row->storage == TS_DEFLATED || row->storage == TS_DEFLATED_SWAPPED;
-}
-
 static ts_status find_extent(ts_tensor *row, uint64_t at, ts_error *error)
 {
     uint64_t span, extent = row->size;
 
-    if (is_deflated(row)) return check_deflated(row, at, error);
+    if (ts_tensor_is_deflated(row)) return check_deflated(row, at, error);
     if (row->strides != NULL) {
         TS_TRY(strided_span(row, at, &span, error));
         if (!ts_dtype_bytes(row->dtype, span, &extent))

@@ -71,6 +71,12 @@ typedef struct {
     bool has_crc32;
 } ts_tensor;
 
+static inline bool ts_tensor_is_deflated(const ts_tensor *tensor)
+{
+    return tensor->storage == TS_DEFLATED
+        || tensor->storage == TS_DEFLATED_SWAPPED;
+}
+
 /* Metadata: what the file says besides tensors, flat, in file order. */
 typedef enum {
     TS_VALUE_NONE,

@@ -8,15 +8,10 @@
 #include "catalog.h"
 #include "core/base.h"
 
-static bool is_deflated(const ts_tensor *row)
-{
-    return row->storage == TS_DEFLATED || row->storage == TS_DEFLATED_SWAPPED;
-}
-
 /* Where a member begins says which one it is: several tensors may share it. */
 static uint64_t begin_of(const ts_tensor *row)
 {
-    return is_deflated(row) ? row->offset : row->member_offset;
+    return ts_tensor_is_deflated(row) ? row->offset : row->member_offset;
 }
 
 static int compare(const void *left, const void *right)
@@ -31,7 +26,7 @@ static int compare(const void *left, const void *right)
 static ts_status add(ts_draft *draft, const ts_tensor *row, ts_error *error)
 {
     uint64_t size =
-        is_deflated(row) ? row->skip + row->size : row->member_size;
+        ts_tensor_is_deflated(row) ? row->skip + row->size : row->member_size;
     ts_tensor member = {
         .name = row->name,
         .dtype = TS_U8,
@@ -39,8 +34,8 @@ static ts_status add(ts_draft *draft, const ts_tensor *row, ts_error *error)
         .ndim = 1,
         .shape = &size,
         .offset = begin_of(row),
-        .extent = is_deflated(row) ? row->extent : 0,
-        .storage = is_deflated(row) ? TS_DEFLATED : TS_STORED,
+        .extent = ts_tensor_is_deflated(row) ? row->extent : 0,
+        .storage = ts_tensor_is_deflated(row) ? TS_DEFLATED : TS_STORED,
         .has_crc32 = true,
         .crc32 = row->crc32,
     };

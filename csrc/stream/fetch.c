@@ -136,12 +136,6 @@ static uint64_t out_bytes(const ts_recipe *recipe, uint64_t elements)
     return elements / recipe->widths.block * recipe->widths.out_size;
 }
 
-static bool is_deflated(const ts_tensor *tensor)
-{
-    return tensor->storage == TS_DEFLATED
-        || tensor->storage == TS_DEFLATED_SWAPPED;
-}
-
 /* Elements [start, start + count) as the file holds them, in logical order. */
 static ts_status bring(const task *job, uint64_t start, uint64_t count,
                        uint8_t *into, ts_error *error)
@@ -152,7 +146,7 @@ static ts_status bring(const task *job, uint64_t start, uint64_t count,
     uint64_t size = in_bytes(job->recipe, count);
 
     job->outcome->file_bytes += size;
-    if (is_deflated(tensor) && tensor->strides == NULL)
+    if (ts_tensor_is_deflated(tensor) && tensor->strides == NULL)
         return ts_inflating_read(fetcher->inflating, fetcher->reader,
                                  job->file, tensor, skip, into, (size_t)size,
                                  error);
@@ -228,7 +222,7 @@ uint64_t ts_fetch_shift(const ts_catalog *catalog, const ts_recipe *recipe,
                         const ts_chunk *chunk)
 {
     const ts_tensor *tensor = ts_catalog_tensor(catalog, chunk->row);
-    if (recipe->converts || tensor->strides != NULL || is_deflated(tensor))
+    if (recipe->converts || tensor->strides != NULL || ts_tensor_is_deflated(tensor))
         return 0;
     uint64_t at = tensor->offset + in_bytes(recipe, chunk->start);
     uint64_t shift = at % TS_SLAB_GRAIN;

@@ -29,8 +29,7 @@ static ts_status read_span(const storage *source, uint64_t element,
     uint64_t skip = element * source->width;
     size_t size = (size_t)count * source->width;
 
-    if (tensor->storage == TS_DEFLATED
-        || tensor->storage == TS_DEFLATED_SWAPPED)
+    if (ts_tensor_is_deflated(tensor))
         return ts_inflating_read(source->inflating, source->reader,
                                  source->file, tensor, skip, source->scratch,
                                  size, error);
