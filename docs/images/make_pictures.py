@@ -153,7 +153,8 @@ class Chart:
         self, x: float, y: float, words: str, ink: str = INK, anchor: str = "start"
     ) -> None:
         self.parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" fill="{ink}" text-anchor="{anchor}">{words}</text>'
+            f'<text x="{x:.1f}" y="{y:.1f}" fill="{ink}" text-anchor="{anchor}" '
+            f'paint-order="stroke" stroke="#ffffff" stroke-width="4">{words}</text>'
         )
 
     def rule(self, value: float, words: str) -> None:
@@ -229,6 +230,7 @@ def draw_budgets(data: dict[str, Any]) -> None:
     for value in range(0, int(most * 1.25) + 1, 2):
         chart.rule(value, f"{value}")
     chart.text(LEFT - 8, TOP - 6, "GB/s", anchor="end")
+    chart.line([(i + 0.5, one["rate"] / 1e9) for i, one in enumerate(found)], OURS)
     for i, one in enumerate(found):
         chart.tick(i + 0.5, f"{one['budget'] // MIB} MiB")
         chart.dot(i + 0.5, one["rate"] / 1e9, OURS)
@@ -236,7 +238,6 @@ def draw_budgets(data: dict[str, Any]) -> None:
             chart.x(i + 0.5), chart.y(one["rate"] / 1e9) - 10,
             f"+{one['extra'] / MIB:.1f} MiB", OURS, "middle",
         )  # fmt: skip
-    chart.line([(i + 0.5, one["rate"] / 1e9) for i, one in enumerate(found)], OURS)
     chart.save("budgets.svg", footnote(data))
 
 
