@@ -65,6 +65,16 @@ def test_every_cap_is_stated() -> None:
     assert stated == caps | asked
 
 
+def test_chunk_sizes_are_stated() -> None:
+    layout = (ROOT / "csrc" / "stream" / "layout.c").read_text(encoding="utf-8")
+    sizes = dict(re.findall(r"(\w+)_size = (\d+ \* TS_[KMG]IB);", layout))
+    least, most, start = (
+        re.sub(r" \* TS_(.)IB", r" \1iB", sizes[name]) for name in ("least", "most", "start")
+    )
+    page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert f"| {least} to {most}, from {start} (" in page
+
+
 def test_the_tree_is_the_tree() -> None:
     """docs/architecture.md lists every file of csrc/, in its folder."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
