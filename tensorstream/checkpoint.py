@@ -301,7 +301,8 @@ class Checkpoint:
                 booleans alone; "raw" delivers the bytes of the file as uint8.
             chunk: a fixed size in bytes; None lets it follow measured speed and memory
                 pressure.
-            threads: that read, the calling one included; None is one a core, 2 to 4.
+            threads: that read, the calling one included; None is one a core, 2 to 4. With 1
+                nothing is read ahead.
             engine: "auto", "pread", "direct", "mmap" or "io_uring".
             stats: also measure each tensor; see `Stream.statistics`.
             checksum: "crc32c" or "crc32"; see `Stream.checksums`.

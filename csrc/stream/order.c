@@ -11,8 +11,16 @@ typedef struct {
     uint32_t file, row, place;
     uint32_t stack; /* rank: encoders first, then by first appearance */
     int32_t layer;
-    uint8_t phase;
+    uint8_t phase, step;
 } key;
+
+/* Within a layer, and before and after the layers: how early a kind is met.
+ * Which of two norms comes first a name does not say. */
+static const uint8_t steps[TS_KIND_COUNT] = {
+    [TS_KIND_EMBEDDING] = 0, [TS_KIND_NORMALIZATION] = 1,
+    [TS_KIND_ATTENTION] = 2, [TS_KIND_MLP] = 3,
+    [TS_KIND_OTHER] = 4,     [TS_KIND_OUTPUT] = 5,
+};
 
 static int by(uint64_t a, uint64_t b) { return a < b ? -1 : a > b; }
 
@@ -30,6 +38,7 @@ static int compare_layer(const void *left, const void *right)
     int order = by(a->phase, b->phase);
     if (order == 0) order = by(a->stack, b->stack);
     if (order == 0) order = a->layer < b->layer ? -1 : a->layer > b->layer;
+    if (order == 0) order = by(a->step, b->step);
     return order != 0 ? order : compare_file(left, right);
 }
 
@@ -72,7 +81,8 @@ static ts_status fill(const ts_catalog *catalog, const uint32_t *rows,
                         i,
                         rank(tensor->name, role.stack, appearance),
                         role.layer,
-                        role.phase};
+                        role.phase,
+                        steps[role.kind]};
     }
     ts_arena_free(arena);
     return status;

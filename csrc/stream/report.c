@@ -37,9 +37,9 @@ void ts_stream_progress(ts_stream *stream, ts_progress *out)
     for (int i = 0; i <= TS_STREAM_MOST_THREADS; i++)
         add_reading(&out->reading, &stream->reading[i]);
     leave(stream, locked);
-    out->memory_used = ts_slab_used(stream->slab);
-    out->memory_peak = ts_slab_peak(stream->slab);
-    out->budget = ts_slab_size(stream->slab);
+    out->memory_used = ts_slab_used(stream->slab) + stream->overhead;
+    out->memory_peak = ts_slab_peak(stream->slab) + stream->overhead;
+    out->budget = stream->options.budget;
 }
 
 void ts_stream_position(ts_stream *stream, uint32_t *item, uint64_t *element)
@@ -90,13 +90,14 @@ ts_status ts_stream_forecast(ts_catalog *catalog, const ts_wanted *wanted,
         out->chunks++;
     }
     /* Never more than the budget; less when all of it would fit in less. */
-    uint64_t fetchers = (uint64_t)stream->threads + 1;
-    out->peak_memory = stream->layout.stage * fetchers;
+    out->peak_memory =
+        stream->layout.stage * (uint64_t)stream->threads;
     if (options->sink == TS_SINK_ARRAYS)
         out->peak_memory +=
             out->delivered_bytes + 2 * TS_SLAB_GRAIN * out->chunks;
     out->peak_memory =
-        ts_min(out->peak_memory, ts_slab_size(stream->slab));
+        ts_min(out->peak_memory, ts_slab_size(stream->slab))
+        + stream->overhead;
     ts_stream_free(stream);
     return TS_OK;
 }

@@ -14,7 +14,12 @@ static int thread_count(const ts_stream_options *options)
     if (threads <= 0) threads = ts_cpu_count() < 4 ? ts_cpu_count() : 4;
     /* One thread reads one range at a time, and a disk wants several. */
     if (options->threads <= 0 && threads < 2) threads = 2;
-    return threads < TS_STREAM_MOST_THREADS ? threads : TS_STREAM_MOST_THREADS;
+    if (threads > TS_STREAM_MOST_THREADS) threads = TS_STREAM_MOST_THREADS;
+    /* What the readers keep for themselves is taken from the budget too. */
+    uint64_t each = ts_reader_overhead(options->engine);
+    while (threads > 1 && (uint64_t)threads * each > options->budget / 2)
+        threads--;
+    return threads;
 }
 
 static ts_status check_options(const ts_stream_options *options,
@@ -116,9 +121,12 @@ static ts_status start_parts(ts_stream *stream, ts_error *error)
 
     look_at_items(stream, &stages, &deflated);
     stream->threads = thread_count(&stream->options);
+    stream->overhead = (uint64_t)stream->threads
+                     * ts_reader_overhead(stream->options.engine);
+    uint64_t budget = stream->options.budget - stream->overhead;
     ts_layout_question question = {
-        .budget = stream->options.budget,
-        .fetchers = stream->threads + (delivers ? 1 : 0),
+        .budget = budget,
+        .fetchers = stream->threads,
         .delivers = delivers,
         .stages = stages,
         .cold = starts_cold(stream),
@@ -126,8 +134,7 @@ static ts_status start_parts(ts_stream *stream, ts_error *error)
     ts_layout_of(&question, &stream->layout);
     begin_adapting(stream);
     if (deflated) TS_TRY(ts_inflating_new(&stream->inflating, error));
-    return ts_slab_new(stream->options.budget, ts_numa_nodes(), &stream->slab,
-                       error);
+    return ts_slab_new(budget, ts_numa_nodes(), &stream->slab, error);
 }
 
 static ts_status allocate(ts_stream *stream, const ts_wanted *wanted,

@@ -55,8 +55,9 @@ struct ts_stream {
     ts_slab *slab;       /* owned */
     ts_layout layout;
     ts_inflating *inflating; /* owned; NULL when nothing is deflated */
+    uint64_t overhead;   /* of the budget: what the readers keep */
     uint64_t generation;
-    int threads;
+    int threads;         /* that fetch; with ARRAYS the caller is one */
     ts_fetch_thread workers[TS_STREAM_MOST_THREADS + 1]; /* the last is the caller */
 
     pthread_mutex_t lock; /* guards everything below */

@@ -79,8 +79,7 @@ static int start_thread(ts_fetch_thread *worker)
 static int background_threads(const ts_stream *stream)
 {
     bool helps = stream->options.sink == TS_SINK_ARRAYS;
-    return helps && stream->threads > 1 ? stream->threads - 1
-                                        : stream->threads;
+    return stream->threads - (helps ? 1 : 0);
 }
 
 ts_status ts_workers_start(ts_stream *stream, ts_error *error)
