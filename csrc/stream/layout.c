@@ -3,9 +3,9 @@
 #include "core/base.h"
 #include "core/slab.h"
 
-/* Processors with 1 MiB of second-level cache do best at 256 KiB to 1 MiB,
- * depending on what is done to a chunk; see benchmarks/README.md. */
-static const uint64_t start_size = 512 * TS_KIB;
+/* Where streams of bytes, of floats, from the cache and from the disk were all
+ * within a few per cent of their best; see benchmarks/README.md. */
+static const uint64_t start_size = TS_MIB;
 static const uint64_t least_size = 64 * TS_KIB;
 static const uint64_t stage_size = 256 * TS_KIB;
 static const uint64_t most_size = 8 * TS_MIB;
@@ -33,6 +33,6 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
         out->most = stage;
     out->most = ts_max(ts_min(out->most, most_size), TS_SLAB_GRAIN);
     out->least = ts_min(least_size, out->most);
-    out->start = ts_min(question->cold ? 2 * start_size : start_size,
+    out->start = ts_min(question->cold ? 4 * start_size : start_size,
                         out->most);
 }
