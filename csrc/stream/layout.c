@@ -5,7 +5,7 @@
 
 /* Where streams of bytes, of floats, from the cache and from the disk were all
  * within a few per cent of their best; see benchmarks/README.md. */
-static const uint64_t start_size = TS_MIB;
+static const uint64_t start_size = 1 * TS_MIB;
 static const uint64_t least_size = 64 * TS_KIB;
 static const uint64_t stage_size = 256 * TS_KIB;
 static const uint64_t most_size = 8 * TS_MIB;
