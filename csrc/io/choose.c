@@ -1,5 +1,7 @@
 #include "io.h"
 
+#include "core/base.h"
+
 /* A stretch by each engine before any is believed. */
 #define TRIAL TS_STRETCH
 
@@ -8,6 +10,12 @@
 #define PATIENCE 100.0
 #define SHORTEST 8.0
 #define LONGEST 65536.0
+
+/* Those that go past the page cache are tried first: what buffered reading
+ * reads ahead would make the next stretch look cached, and nothing else would
+ * ever be tried. */
+static const unsigned engines[] = {TS_ENGINE_DIRECT, TS_ENGINE_URING,
+                                   TS_ENGINE_PREAD, TS_ENGINE_MAP};
 
 static bool may(unsigned usable, unsigned engine)
 {
@@ -32,14 +40,16 @@ ts_engine ts_engine_choose(const ts_reader_stats *cold, unsigned usable,
 {
     unsigned best = TS_ENGINE_AUTO;
 
-    for (unsigned i = TS_ENGINE_PREAD; i < TS_ENGINE_MEMORY; i++) {
+    for (size_t k = 0; k < TS_COUNT_OF(engines); k++) {
+        unsigned i = engines[k];
         if (!may(usable, i)) continue;
         if (cold->bytes[i] < TRIAL) return (ts_engine)i;
         if (best == TS_ENGINE_AUTO || pace(cold, i) < pace(cold, best))
             best = i;
     }
     if (best == TS_ENGINE_AUTO) return TS_ENGINE_PREAD;
-    for (unsigned i = TS_ENGINE_PREAD; i < TS_ENGINE_MEMORY; i++) {
+    for (size_t k = 0; k < TS_COUNT_OF(engines); k++) {
+        unsigned i = engines[k];
         if (!may(usable, i) || i == best) continue;
         uint64_t every = period(pace(cold, i), pace(cold, best));
         if (round % every == i % every) return (ts_engine)i;

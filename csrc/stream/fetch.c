@@ -237,12 +237,19 @@ static ts_status by_tiles(const task *job, const ts_chunk *chunk, uint8_t *out,
     const ts_recipe *recipe = job->recipe;
     ts_buffer *stage = job->fetcher->stage;
     bool gathers = job->tensor->strides != NULL;
-    size_t room = ts_buffer_size(stage) / (gathers ? 2 : 1);
+    size_t room = ts_buffer_size(stage) / 2;
     uint8_t *tile = ts_buffer_data(stage) + (gathers ? room : 0);
-    uint64_t most = room / recipe->widths.in_size * recipe->widths.block;
 
+    /* A direct read lands in place when the tile begins as far off a page as
+     * its bytes do in the file; one page of the stage is kept for that. */
+    if (!gathers) room = ts_buffer_size(stage) - TS_READER_ALIGNMENT;
+    uint64_t most = room / recipe->widths.in_size * recipe->widths.block;
     for (uint64_t at = chunk->start; at < chunk->stop;) {
         uint64_t count = ts_min(chunk->stop - at, most);
+        if (!gathers)
+            tile = ts_buffer_data(stage)
+                 + (job->tensor->offset + in_bytes(recipe, at))
+                       % TS_READER_ALIGNMENT;
         TS_TRY(bring(job, at, count, tile, error));
         TS_TRY(finish(job, tile, count,
                       out == NULL

@@ -15,13 +15,14 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
     uint64_t fetchers = (uint64_t)question->fetchers;
     /* Two chunks at the consumer, one in each thread's hands, one ready. */
     uint64_t shares = question->delivers ? fetchers + 3 : 0;
-    uint64_t stage = TS_SLAB_GRAIN;
+    uint64_t stage = 2 * TS_SLAB_GRAIN; /* at least: one page is for aligning */
 
     if (question->stages && question->delivers)
         stage = ts_min(stage_size, question->budget / (8 * fetchers));
     else if (question->stages)
-        stage = ts_min(4 * TS_MIB, question->budget / fetchers);
-    stage = ts_max(ts_round_down(stage, TS_SLAB_GRAIN), TS_SLAB_GRAIN);
+        stage = ts_min(4 * TS_MIB + TS_SLAB_GRAIN,
+                       question->budget / fetchers);
+    stage = ts_max(ts_round_down(stage, TS_SLAB_GRAIN), 2 * TS_SLAB_GRAIN);
     uint64_t left = question->budget - ts_min(question->budget, stage * fetchers);
 
     out->stage = stage;
@@ -30,7 +31,7 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
     if (shares > 0)
         out->most -= ts_min(out->most / 2, TS_SLAB_GRAIN);
     else if (question->stages)
-        out->most = stage;
+        out->most = stage - TS_SLAB_GRAIN;
     out->most = ts_max(ts_min(out->most, most_size), TS_SLAB_GRAIN);
     out->least = ts_min(least_size, out->most);
     out->start = ts_min(question->cold ? 4 * start_size : start_size,
