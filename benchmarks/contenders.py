@@ -211,8 +211,8 @@ def safetensors(bench: Bench, call: str, sees: str = "words") -> list[Entry]:
 
 
 def runai(bench: Bench, call: str, *, least: bool = False) -> Entry:
-    """With the whole model in memory, or with as little as it can do with."""
-    how, limit = ("its least memory", "0") if least else ("whole model", "-1")
+    """Without a limit on its memory, or with as little as it can do with."""
+    how, limit = ("its least memory", "0") if least else ("no memory limit", "-1")
     return peer(
         bench, f"runai, {how}", "runai", call, streams=True, threads=THREADS, limit=limit
     )

@@ -319,7 +319,7 @@ class Runai:
         self.streamer = runai_model_streamer.SafetensorsStreamer
 
     def _tensors(self, path: str, threads: int, limit: str) -> Iterator[Any]:
-        """limit: "-1" keeps the whole model in memory, "0" its largest tensor."""
+        """limit: bytes of memory it may take; "-1" any, "0" as little as it can."""
         os.environ["RUNAI_STREAMER_CONCURRENCY"] = str(threads)
         os.environ["RUNAI_STREAMER_MEMORY_LIMIT"] = limit
         with self.streamer() as streamer:
