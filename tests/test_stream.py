@@ -32,7 +32,7 @@ def path(tensors: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> p
     return write_safetensors(folder / "model.safetensors", tensors)
 
 
-def gather(stream: Any, flat: bool = True) -> dict[str, list[Any]]:
+def gather(stream: Any) -> dict[str, list[Any]]:
     """What a stream delivers, copied; checks the order of the parts on the way."""
     parts: dict[str, list[Any]] = {}
     at: dict[str, int] = {}

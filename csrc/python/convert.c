@@ -31,6 +31,11 @@ PyObject *ts_py_shape(const uint64_t *shape, uint32_t ndim)
     return tuple;
 }
 
+PyObject *ts_py_number_or_none(int32_t number)
+{
+    return number < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(number);
+}
+
 int ts_py_set(PyObject *dict, const char *key, PyObject *value)
 {
     if (value == NULL) return -1;

@@ -160,11 +160,6 @@ PyObject *ts_py_marks(unsigned marks)
     return tuple;
 }
 
-static PyObject *number_or_none(int32_t number)
-{
-    return number < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(number);
-}
-
 static PyObject *role(PyObject *module, PyObject *argument)
 {
     (void)module;
@@ -183,8 +178,8 @@ static PyObject *role(PyObject *module, PyObject *argument)
         || ts_py_set(dict, "marks", ts_py_marks(found.marks)) < 0
         || ts_py_set(dict, "phase", PyUnicode_FromString(phases[found.phase]))
                < 0
-        || ts_py_set(dict, "layer", number_or_none(found.layer)) < 0
-        || ts_py_set(dict, "expert", number_or_none(found.expert)) < 0
+        || ts_py_set(dict, "layer", ts_py_number_or_none(found.layer)) < 0
+        || ts_py_set(dict, "expert", ts_py_number_or_none(found.expert)) < 0
         || ts_py_set(dict, "stack",
                      PyUnicode_DecodeUTF8(text, (Py_ssize_t)found.stack,
                                           "strict"))

@@ -126,21 +126,16 @@ static PyObject *Chunk_buffer(PyObject *op, void *closure)
     return Py_NewRef(((Chunk *)op)->buffer);
 }
 
-static PyObject *number_or_none(int32_t number)
-{
-    return number < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(number);
-}
-
 static PyObject *Chunk_layer(PyObject *op, void *closure)
 {
     (void)closure;
-    return number_or_none(role_of(op).layer);
+    return ts_py_number_or_none(role_of(op).layer);
 }
 
 static PyObject *Chunk_expert(PyObject *op, void *closure)
 {
     (void)closure;
-    return number_or_none(role_of(op).expert);
+    return ts_py_number_or_none(role_of(op).expert);
 }
 
 static PyObject *Chunk_kind(PyObject *op, void *closure)

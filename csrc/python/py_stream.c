@@ -307,7 +307,7 @@ static bool read_names(ts_stream_options *options, const char *sink,
 }
 
 /* Fill one wanted row; a fourth entry is a writable buffer of exactly the
- * bytes that will be delivered, checked by arrays.py. */
+ * bytes that will be delivered; check_views() sees to it. */
 static bool read_wanted(Stream *self, PyObject *tuple, ts_wanted *out)
 {
     PyObject *into = NULL;

@@ -56,6 +56,7 @@ int ts_py_add_buffer(PyObject *module, ts_state *state);
 bool ts_py_dtype(PyObject *name, ts_dtype *out); /* from a str; sets error */
 PyObject *ts_py_name(ts_name name);              /* UTF-8 to str */
 PyObject *ts_py_shape(const uint64_t *shape, uint32_t ndim); /* a tuple */
+PyObject *ts_py_number_or_none(int32_t number); /* None below 0 */
 /* Set key to value and give value up; -1 with an exception when value is
  * NULL or the dict fails. */
 int ts_py_set(PyObject *dict, const char *key, PyObject *value);

@@ -8,7 +8,7 @@
 
 typedef struct {
     uint64_t offset;
-    uint32_t file, row, place;
+    uint32_t file, row;
     uint32_t stack; /* rank: encoders first, then by first appearance */
     int32_t layer;
     uint8_t phase, step;
@@ -78,7 +78,6 @@ static ts_status fill(const ts_catalog *catalog, const uint32_t *rows,
         keys[i] = (key){tensor->offset,
                         tensor->file,
                         rows[i],
-                        i,
                         rank(tensor->name, role.stack, appearance),
                         role.layer,
                         role.phase,

@@ -64,7 +64,7 @@ typedef enum {
     TS_ORDER_GIVEN, /* as the rows were given */
 } ts_order;
 
-/* Sort row numbers in place.  scratch-free, stable. */
+/* Sort row numbers in place; TS_NOMEM when there is no room for the keys. */
 ts_status ts_order_rows(const ts_catalog *catalog, ts_order order,
                         uint32_t *rows, uint32_t count, ts_error *error);
 
