@@ -1,11 +1,12 @@
 /* adapt.h -- how large the next chunk should be: a function of numbers.
  *
- * Two rules.  SPEED climbs: it measures a few sizes around the present one,
- * keeps the fastest, and looks again later, ever more rarely while nothing
- * changes; a size must win by 4 % to replace another, so noise does not move
- * it.  CLASSIC is the rule of the streamer this library replaces: above 90 % of
- * the memory limit the size is multiplied by 0.8, below 50 % by 1.2, within its
- * bounds.  Under either, memory pressure wins over speed. */
+ * Two rules.  SPEED climbs: it tries twice the present size, then half of it,
+ * goes on in the direction that wins, and looks around again later, ever more
+ * rarely while nothing changes; a size must win by 4 % to replace another, so
+ * noise does not move it.  CLASSIC is the rule of the streamer this library
+ * replaces: above 90 % of the memory limit the size is multiplied by 0.8, below
+ * 50 % by 1.2, within its bounds.  Under either, memory pressure wins over
+ * speed. */
 #ifndef TS_STREAM_ADAPT_H
 #define TS_STREAM_ADAPT_H
 
@@ -25,7 +26,9 @@ typedef struct {
     /* SPEED only */
     uint64_t home;     /* the size that is believed best */
     int probe;         /* 0: at home; else which of the neighbours is on trial */
-    double home_rate;  /* bytes/s measured at home, smoothed; 0: not yet */
+    int heading;       /* the trial that home was won in; 0: not just won */
+    int tries;         /* windows of this trial so far */
+    double home_rate;  /* bytes/s at home, the best of late; 0: not yet known */
     uint64_t windows;  /* windows at home since the last look around */
     uint64_t patience; /* windows to stay before the next look */
     uint64_t changes;  /* times that home moved */

@@ -85,7 +85,7 @@ ts_ticket *ts_ticket_begin(ts_stream *stream, int node)
         return NULL;
     }
     slot->state = TS_SLOT_BUSY;
-    stream->next_cut++;
+    slot->number = stream->next_cut++;
     stream->deflating += ts_tensor_is_deflated(
         ts_catalog_tensor(stream->catalog, slot->chunk.row));
     return slot;
@@ -111,6 +111,10 @@ static double memory_pressure(void)
  * bytes: handing it over, and the consumer's own work for each. */
 static void adapt(ts_stream *stream, const ts_ticket *slot, uint64_t time)
 {
+    if (slot->number < stream->window_first) { /* of the size before */
+        stream->window_begun = time;
+        return;
+    }
     stream->window_bytes += slot->outcome.file_bytes;
     stream->window_chunks++;
     if (stream->window_bytes < WINDOW_BYTES
@@ -121,8 +125,10 @@ static void adapt(ts_stream *stream, const ts_ticket *slot, uint64_t time)
                                   / (double)took,
                               stream->pressure};
     uint64_t before = stream->adapt.size;
-    stream->progress.chunk_changes +=
-        ts_adapt_step(&stream->adapt, &window) != before;
+    if (ts_adapt_step(&stream->adapt, &window) != before) {
+        stream->progress.chunk_changes++;
+        stream->window_first = stream->next_cut;
+    }
     stream->window_bytes = stream->window_chunks = 0;
     stream->window_begun = time;
 }

@@ -29,6 +29,7 @@ typedef enum {
 /* One ticket on its way. */
 typedef struct {
     ts_slot_state state;
+    uint64_t number; /* its place in the order */
     ts_chunk chunk;
     ts_buffer *buffer; /* owned until delivered */
     uint8_t *out;      /* where the elements go; NULL to look only */
@@ -72,6 +73,7 @@ struct ts_stream {
     bool waiting_for_room, stopping, cancelled, failed;
     ts_outcome *outcomes; /* owned, one an item */
     uint64_t window_bytes, window_chunks, window_begun;
+    uint64_t window_first; /* the first ticket of the size it measures */
     uint64_t last_sample;
     double pressure;
     uint64_t begun; /* ns; 0 before the first chunk was asked for */

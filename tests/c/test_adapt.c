@@ -1,5 +1,7 @@
 #include "check.h"
 
+#include <stdlib.h>
+
 #include "core/base.h"
 #include "stream/adapt.h"
 #include "stream/layout.h"
@@ -48,6 +50,80 @@ static void speed_climbs_to_the_best_size(void)
     /* Each doubling gains less than 4 % in the end: it may stop before. */
     size = settle(&adapt, grows, 400, 0.1);
     CHECK(size >= 1 * TS_MIB || adapt.home_rate > 1.0e9);
+}
+
+/* Fast up to `best`, and a tenth slower for each doubling away from it. */
+static double peak_at(uint64_t best, uint64_t size)
+{
+    int steps = __builtin_ctzll(size) - __builtin_ctzll(best);
+    return 20e9 / (1 + 0.1 * abs(steps));
+}
+
+static void every_size_is_found_from_every_other(void)
+{
+    for (uint64_t best = 64 * TS_KIB; best <= 8 * TS_MIB; best *= 2)
+        for (uint64_t start = 64 * TS_KIB; start <= 8 * TS_MIB; start *= 2) {
+            ts_adapt adapt;
+            ts_adapt_begin(&adapt, TS_ADAPT_SPEED, 64 * TS_KIB, 8 * TS_MIB,
+                           start);
+            /* Two windows at home, two for the wrong direction, one a step. */
+            for (int i = 0; i < 12; i++) {
+                ts_adapt_window window = {peak_at(best, adapt.size), 0.1};
+                ts_adapt_step(&adapt, &window);
+            }
+            CHECK(adapt.home == best, "from %llu to %llu, not %llu",
+                  (unsigned long long)start, (unsigned long long)adapt.home,
+                  (unsigned long long)best);
+        }
+}
+
+/* One climb, window by window: the rate that is measured, the size that
+ * follows, in KiB. */
+static void a_climb_goes_on_in_its_direction(void)
+{
+    static const struct {
+        double rate;
+        uint64_t next;
+        const char *why;
+    } table[] = {
+        {6, 256, "the threads have just started"},
+        {10, 512, "home is known: twice the size"},
+        {9, 512, "its first window touches new memory"},
+        {10.5, 1024, "won by 5 %: on, and half is not asked"},
+        {10.6, 1024, "a little better is not enough"},
+        {10.8, 512, "lost, and 256 has lost before: home"},
+        {10.5, 512, "8 windows, and"},
+        {2, 512, "a disturbed one does not make home slow"},
+        {10.5, 512, ""}, {10.5, 512, ""}, {10.5, 512, ""}, {10.5, 512, ""},
+    };
+    ts_adapt adapt;
+
+    ts_adapt_begin(&adapt, TS_ADAPT_SPEED, 64 * TS_KIB, 8 * TS_MIB,
+                   256 * TS_KIB);
+    for (size_t i = 0; i < TS_COUNT_OF(table); i++) {
+        ts_adapt_window window = {table[i].rate * 1e9, 0.1};
+        uint64_t next = ts_adapt_step(&adapt, &window) / TS_KIB;
+        CHECK(next == table[i].next, "window %zu: %llu KiB (%s)", i,
+              (unsigned long long)next, table[i].why);
+    }
+    CHECK(adapt.changes == 1 && adapt.home_rate > 10e9);
+}
+
+/* Trials cost what the wrong sizes cost: a size that stays right is left for
+ * a few windows in a hundred. */
+static void looking_around_is_rare(void)
+{
+    ts_adapt adapt;
+    int away = 0;
+
+    ts_adapt_begin(&adapt, TS_ADAPT_SPEED, 64 * TS_KIB, 8 * TS_MIB,
+                   1 * TS_MIB);
+    for (int i = 0; i < 1000; i++) {
+        ts_adapt_window window = {peak_at(1 * TS_MIB, adapt.size), 0.1};
+        ts_adapt_step(&adapt, &window);
+        away += adapt.size != 1 * TS_MIB;
+    }
+    CHECK(away > 0 && away <= 20, "%d of 1000 windows elsewhere", away);
 }
 
 static void noise_does_not_move_it(void)
@@ -134,6 +210,9 @@ static void a_budget_is_never_overdrawn(void)
 int main(void)
 {
     RUN(speed_climbs_to_the_best_size);
+    RUN(every_size_is_found_from_every_other);
+    RUN(a_climb_goes_on_in_its_direction);
+    RUN(looking_around_is_rare);
     RUN(noise_does_not_move_it);
     RUN(bounds_hold_and_pressure_wins);
     RUN(classic_follows_the_documented_rule);
