@@ -1,0 +1,400 @@
+#include "check.h"
+
+#include "codec/codec.h"
+#include "codec/frame.h"
+
+enum { LARGEST = 3 << 20 };
+static uint8_t plain[LARGEST], other[LARGEST], made[LARGEST + 64];
+
+static void fill(void)
+{
+    uint64_t x = 1;
+    for (size_t i = 0; i < LARGEST; i++) {
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        plain[i] = (uint8_t)(x >> 56);
+        other[i] = plain[i] ^ (uint8_t)(i % 97 == 0);
+    }
+}
+
+/* A frame of elements of one dtype, chunks of `chunk`. */
+static ts_buffer *frame_of(ts_dtype dtype, uint64_t elements, uint32_t chunk,
+                           ts_pack_mode mode, int threads)
+{
+    ts_frame_spec spec = {.dtype = dtype,
+                          .mode = mode,
+                          .ndim = 1,
+                          .shape = &elements,
+                          .chunk_elements = chunk};
+    ts_buffer *made_of = NULL;
+    CHECK_OK(ts_compress(&spec, plain, NULL, threads, &made_of, error));
+    return made_of;
+}
+
+static void check_round(ts_buffer *packed, const uint8_t *want, size_t size,
+                        int threads)
+{
+    ts_frame *frame;
+    CHECK_OK(ts_frame_open_bytes(ts_buffer_data(packed),
+                                 ts_buffer_size(packed), true, &frame, error));
+    CHECK(ts_frame_facts(frame)->bytes == size);
+    memset(made, 0xA5, size + 64);
+    CHECK_OK(ts_decompress(frame, ts_buffer_data(packed), NULL, threads, 0,
+                           made, error));
+    CHECK(memcmp(made, want, size) == 0);
+    for (size_t i = 0; i < 64; i++)
+        CHECK(made[size + i] == 0xA5, "byte %zu behind the output", i);
+    ts_frame_free(frame);
+}
+
+/* Every dtype, in every mode, with odd tails. */
+static void what_goes_in_comes_out(void)
+{
+    static const uint64_t blocks[] = {0, 1, 2, 3, 63, 64, 65, 200, 257, 1000};
+    for (int dtype = 0; dtype < TS_DTYPE_COUNT; dtype++)
+        for (int mode = 0; mode < TS_PACK_MODES; mode++)
+            for (size_t i = 0; i < TS_COUNT_OF(blocks); i++) {
+                uint32_t count = ts_dtype_block_count((ts_dtype)dtype);
+                size_t size =
+                    blocks[i] * ts_dtype_block_size((ts_dtype)dtype);
+                ts_buffer *packed =
+                    frame_of((ts_dtype)dtype, blocks[i] * count, 64 * count,
+                             (ts_pack_mode)mode, 1);
+                check_round(packed, plain, size, 1);
+                ts_buffer_release(packed);
+            }
+}
+
+static void threads_make_the_same_frame(void)
+{
+    ts_buffer *one = frame_of(TS_F32, 700001, 4096, TS_PACK_FAST, 1);
+    ts_buffer *four = frame_of(TS_F32, 700001, 4096, TS_PACK_FAST, 4);
+    CHECK(ts_buffer_size(one) == ts_buffer_size(four));
+    CHECK(memcmp(ts_buffer_data(one), ts_buffer_data(four),
+                 ts_buffer_size(one))
+          == 0);
+    check_round(four, plain, 700001 * 4, 3);
+    ts_buffer_release(one);
+    ts_buffer_release(four);
+}
+
+/* ---- piece by piece --------------------------------------------------- */
+
+typedef struct {
+    uint8_t *bytes;
+    size_t size;
+} file;
+
+/* Chunks of a growing frame, written where the writer says. */
+static file written(const ts_frame_spec *spec, const uint8_t *base,
+                    uint64_t elements)
+{
+    ts_frame_writer *writer;
+    ts_packer *packer;
+    ts_frame_ends ends;
+    file out = {calloc(1, 2 * LARGEST), 0};
+
+    CHECK_OK(ts_frame_writer_new(spec, &writer, error));
+    CHECK_OK(ts_packer_new(&packer, error));
+    uint32_t chunk = ts_frame_writer_chunk(writer);
+    uint32_t size = ts_dtype_block_size(spec->dtype);
+    for (uint64_t at = 0; at < elements; at += chunk) {
+        uint8_t *room = malloc(ts_frame_writer_bound(writer));
+        uint32_t some = (uint32_t)ts_min(chunk, elements - at);
+        ts_frame_row row;
+        uint64_t offset;
+        CHECK_OK(ts_frame_pack(writer, plain + at * size,
+                               base != NULL ? base + at * size : NULL, some,
+                               room, ts_frame_writer_bound(writer), &row,
+                               packer, error));
+        CHECK_OK(ts_frame_add(writer, &row, &offset, error));
+        memcpy(out.bytes + offset, room, row.size);
+        free(room);
+    }
+    CHECK_OK(ts_frame_finish(writer, &ends, error));
+    memcpy(out.bytes, ends.front, ends.front_size);
+    memcpy(out.bytes + ends.table_offset, ends.table, ends.table_size);
+    out.size = (size_t)ends.size;
+    CHECK(ts_frame_writer_size(writer) == ends.size);
+    ts_packer_free(packer);
+    ts_frame_writer_free(writer);
+    return out;
+}
+
+static void rows_as_they_come(void)
+{
+    uint64_t shape[3] = {TS_FRAME_UNKNOWN, 7, 3};
+    ts_frame_spec spec = {.dtype = TS_I16,
+                          .mode = TS_PACK_FAST,
+                          .ndim = 3,
+                          .shape = shape,
+                          .chunk_elements = 100};
+    for (uint64_t rows = 0; rows < 700; rows += 233) {
+        file it = written(&spec, NULL, rows * 21);
+        ts_frame *frame;
+        CHECK_OK(ts_frame_open_bytes(it.bytes, it.size, true, &frame, error));
+        const ts_frame_info *info = ts_frame_facts(frame);
+        CHECK(info->ndim == 3 && info->shape[0] == rows
+              && info->shape[1] == 7 && info->shape[2] == 3);
+        CHECK(info->table_offset + info->table_size == it.size);
+        CHECK_OK(ts_decompress(frame, it.bytes, NULL, 2, 0, made, error));
+        CHECK(memcmp(made, plain, rows * 42) == 0);
+        ts_frame_free(frame);
+        free(it.bytes);
+    }
+}
+
+static void rows_that_do_not_fill_the_shape(void)
+{
+    uint64_t shape[2] = {TS_FRAME_UNKNOWN, 5}, fixed = 12;
+    ts_frame_spec spec = {.dtype = TS_U8, .ndim = 2, .shape = shape};
+    ts_frame_writer *writer;
+    ts_frame_row row = {.elements = 7, .size = 64};
+    ts_frame_ends ends;
+    uint64_t offset;
+
+    CHECK_OK(ts_frame_writer_new(&spec, &writer, error));
+    CHECK_OK(ts_frame_add(writer, &row, &offset, error));
+    CHECK_FAILS(ts_frame_add(writer, &row, &offset, error), TS_ARGUMENT,
+                "chunk 1 follows one that was not full");
+    CHECK_FAILS(ts_frame_finish(writer, &ends, error), TS_ARGUMENT,
+                "7 elements make no whole number of rows of 5");
+    ts_frame_writer_free(writer);
+    spec.ndim = 1;
+    spec.shape = &fixed;
+    CHECK_OK(ts_frame_writer_new(&spec, &writer, error));
+    CHECK_OK(ts_frame_add(writer, &row, &offset, error));
+    CHECK_FAILS(ts_frame_finish(writer, &ends, error), TS_ARGUMENT,
+                "7 elements were added, the shape makes 12");
+    ts_frame_writer_free(writer);
+}
+
+static void parts_of_a_chunk(void)
+{
+    ts_buffer *packed = frame_of(TS_BF16, 1000, 512, TS_PACK_FAST, 1);
+    const uint8_t *bytes = ts_buffer_data(packed);
+    ts_frame *frame;
+    ts_packer *packer;
+    CHECK_OK(ts_packer_new(&packer, error));
+    CHECK_OK(ts_frame_open_bytes(bytes, ts_buffer_size(packed), true, &frame,
+                                 error));
+    ts_frame_chunk chunk = ts_frame_find(frame, 1);
+    CHECK(chunk.first == 512 && chunk.elements == 488 && chunk.bytes == 976);
+    for (uint64_t first = 512; first < 1000; first += 37)
+        for (uint64_t count = 0; count <= 1000 - first; count += 61) {
+            CHECK_OK(ts_frame_unpack_part(frame, 1, bytes + chunk.offset,
+                                          chunk.size, NULL, first, count,
+                                          made, 0, packer, error));
+            CHECK(memcmp(made, plain + 2 * first, 2 * count) == 0);
+        }
+    CHECK_FAILS(ts_frame_unpack_part(frame, 1, bytes + chunk.offset,
+                                     chunk.size, NULL, 511, 2, made, 0,
+                                     packer, error),
+                TS_ARGUMENT, "chunk 1: 2 elements from 511");
+    CHECK_FAILS(ts_frame_unpack(frame, 2, bytes, 64, NULL, made, 0, packer,
+                                error),
+                TS_ARGUMENT, "chunk 2 of a frame of 2");
+    CHECK_FAILS(ts_frame_unpack(frame, 1, bytes, 64, NULL, made, 0, packer,
+                                error),
+                TS_ARGUMENT, "chunk 1: 64 bytes given");
+    ts_packer_free(packer);
+    ts_frame_free(frame);
+    ts_buffer_release(packed);
+}
+
+/* ---- other tensors ---------------------------------------------------- */
+
+static void a_difference_to_a_base(void)
+{
+    uint64_t shape = 50000;
+    ts_frame_spec spec = {.dtype = TS_BF16,
+                          .kind = TS_FRAME_DELTA,
+                          .mode = TS_PACK_FAST,
+                          .ndim = 1,
+                          .shape = &shape,
+                          .chunk_elements = 4096,
+                          .base_name = "model.w\xc3\xa9",
+                          .base_size = 9};
+    ts_frame *frame;
+    size_t size;
+    CHECK_OK(ts_frame_digest(other, 2 * shape, 8192, &spec.base_digest,
+                             error));
+    file it = written(&spec, other, shape);
+    CHECK_OK(ts_frame_open_bytes(it.bytes, it.size, true, &frame, error));
+    CHECK(ts_frame_facts(frame)->base_digest == spec.base_digest);
+    CHECK(memcmp(ts_frame_base(frame, &size), spec.base_name, 9) == 0
+          && size == 9);
+    CHECK_OK(ts_decompress(frame, it.bytes, other, 2, 0, made, error));
+    CHECK(memcmp(made, plain, 2 * shape) == 0);
+    CHECK_FAILS(ts_decompress(frame, it.bytes, NULL, 1, 0, made, error),
+                TS_ARGUMENT, "chunk 0: the base tensor is needed");
+    CHECK_FAILS(ts_decompress(frame, it.bytes, plain, 1, 0, made, error),
+                TS_CORRUPT, "chunk 0: the base tensor is not the one");
+    ts_packer *packer;
+    ts_frame_chunk chunk = ts_frame_find(frame, 3);
+    CHECK_OK(ts_packer_new(&packer, error));
+    CHECK_OK(ts_frame_unpack_part(frame, 3, it.bytes + chunk.offset,
+                                  chunk.size, other + 2 * 12300, 12300, 77,
+                                  made, 0, packer, error));
+    CHECK(memcmp(made, plain + 2 * 12300, 2 * 77) == 0);
+    ts_packer_free(packer);
+    ts_frame_free(frame);
+    free(it.bytes);
+}
+
+static void the_same_as_a_base(void)
+{
+    uint64_t shape[2] = {30, 100};
+    ts_frame_spec spec = {.dtype = TS_F32,
+                          .kind = TS_FRAME_SAME,
+                          .ndim = 2,
+                          .shape = shape,
+                          .chunk_elements = 1024,
+                          .base_name = "tied",
+                          .base_size = 4};
+    ts_buffer *packed;
+    ts_frame *frame;
+    CHECK_OK(ts_frame_digest(plain, 12000, 4096, &spec.base_digest, error));
+    CHECK_OK(ts_compress(&spec, NULL, NULL, 1, &packed, error));
+    CHECK(ts_buffer_size(packed) == 128);
+    CHECK_OK(ts_frame_open_bytes(ts_buffer_data(packed), 128, true, &frame,
+                                 error));
+    CHECK(ts_frame_facts(frame)->chunk_count == 0);
+    CHECK(ts_frame_facts(frame)->digest == spec.base_digest);
+    CHECK_OK(ts_decompress(frame, ts_buffer_data(packed), plain, 1, 0, made,
+                           error));
+    CHECK(memcmp(made, plain, 12000) == 0);
+    CHECK_FAILS(ts_decompress(frame, ts_buffer_data(packed), other, 1, 0,
+                              made, error),
+                TS_CORRUPT, "the base tensor is not the one");
+    ts_frame_free(frame);
+    ts_buffer_release(packed);
+}
+
+/* A plain frame of the same bytes and chunks has the digest that a SAME
+ * frame would name. */
+static void digests_find_each_other(void)
+{
+    ts_buffer *packed = frame_of(TS_F32, 3000, 1024, TS_PACK_FAST, 1);
+    ts_frame_info info;
+    uint64_t digest;
+    CHECK_OK(ts_frame_look(ts_buffer_data(packed), ts_buffer_size(packed),
+                           &info, error));
+    CHECK_OK(ts_frame_digest(plain, 12000, info.chunk_bytes, &digest, error));
+    CHECK(info.digest == digest);
+    ts_buffer_release(packed);
+}
+
+/* ---- damage ----------------------------------------------------------- */
+
+/* Every single bit of a frame: found, and in the right place. */
+static void any_flipped_bit_is_found(void)
+{
+    ts_buffer *packed = frame_of(TS_BF16, 300, 128, TS_PACK_FAST, 1);
+    size_t size = ts_buffer_size(packed);
+    uint8_t *copy = malloc(size);
+    ts_packer *packer;
+    ts_frame *sound;
+
+    memcpy(copy, ts_buffer_data(packed), size);
+    CHECK_OK(ts_packer_new(&packer, error));
+    CHECK_OK(ts_frame_open_bytes(copy, size, true, &sound, error));
+    for (size_t bit = 0; bit < 8 * size; bit++) {
+        ts_frame *frame;
+        ts_error error = {0};
+        copy[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        ts_status status =
+            ts_frame_open_bytes(copy, size, true, &frame, &error);
+        bool front = bit / 8 < ts_frame_find(sound, 0).offset;
+        CHECK((status != TS_OK) == front, "bit %zu: %s", bit, error.message);
+        for (uint64_t i = 0; status == TS_OK && i < 3; i++) {
+            ts_frame_chunk chunk = ts_frame_find(frame, i);
+            bool hit = bit / 8 >= chunk.offset
+                    && bit / 8 < chunk.offset + chunk.size;
+            ts_status found =
+                ts_frame_unpack(frame, i, copy + chunk.offset, chunk.size,
+                                NULL, made, 0, packer, &error);
+            CHECK(found == (hit ? TS_CORRUPT : TS_OK), "bit %zu", bit);
+        }
+        ts_frame_free(frame);
+        copy[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    ts_frame_free(sound);
+    ts_packer_free(packer);
+    free(copy);
+    ts_buffer_release(packed);
+}
+
+/* To salvage: the hash of the front is let be, chunks still prove theirs. */
+static void a_damaged_front_leaves_the_chunks(void)
+{
+    ts_buffer *packed = frame_of(TS_BF16, 300, 128, TS_PACK_FAST, 1);
+    uint8_t *bytes = ts_buffer_data(packed);
+    ts_frame *frame;
+
+    bytes[TS_HEAD_DIGEST] ^= 4;
+    CHECK_FAILS(ts_frame_open_bytes(bytes, ts_buffer_size(packed), true,
+                                    &frame, error),
+                TS_CORRUPT, "the head or the chunk table of the frame");
+    CHECK_OK(ts_frame_open_bytes(bytes, ts_buffer_size(packed), false, &frame,
+                                 error));
+    CHECK_OK(ts_decompress(frame, bytes, NULL, 1, 0, made, error));
+    CHECK(memcmp(made, plain, 600) == 0);
+    ts_frame_free(frame);
+    ts_buffer_release(packed);
+}
+
+/* ---- what is refused -------------------------------------------------- */
+
+static void specs_are_checked(void)
+{
+    uint64_t odd = 33;
+    ts_frame_writer *writer;
+    ts_frame_spec spec = {.dtype = TS_Q8_0, .ndim = 1, .shape = &odd};
+    CHECK_FAILS(ts_frame_writer_new(&spec, &writer, error), TS_ARGUMENT,
+                "no whole number of Q8_0 blocks");
+    spec = (ts_frame_spec){.dtype = TS_Q8_0, .chunk_elements = 100};
+    odd = 32;
+    spec.ndim = 1;
+    spec.shape = &odd;
+    CHECK_FAILS(ts_frame_writer_new(&spec, &writer, error), TS_ARGUMENT,
+                "chunks of 100 elements");
+    spec = (ts_frame_spec){.dtype = TS_F32, .chunk_elements = 1u << 31};
+    CHECK_FAILS(ts_frame_writer_new(&spec, &writer, error), TS_ARGUMENT,
+                "more than 16777216");
+    spec = (ts_frame_spec){.dtype = TS_F32, .kind = TS_FRAME_DELTA};
+    CHECK_FAILS(ts_frame_writer_new(&spec, &writer, error), TS_ARGUMENT,
+                "a base name of 0 bytes");
+    spec = (ts_frame_spec){.dtype = TS_F32, .base_name = "\xff",
+                           .base_size = 1};
+    CHECK_FAILS(ts_frame_writer_new(&spec, &writer, error), TS_ARGUMENT,
+                "not UTF-8");
+    spec = (ts_frame_spec){.dtype = TS_F32, .ndim = 33};
+    CHECK_FAILS(ts_frame_writer_new(&spec, &writer, error), TS_ARGUMENT,
+                "at most 32 dimensions");
+}
+
+static void modes_have_names(void)
+{
+    ts_pack_mode mode;
+    CHECK(ts_pack_find("portable", &mode) && mode == TS_PACK_PORTABLE);
+    CHECK(!ts_pack_find("", &mode) && !ts_pack_find("Fast", &mode));
+    CHECK(strcmp(ts_pack_name(TS_PACK_SMALL), "small") == 0);
+}
+
+int main(void)
+{
+    fill();
+    RUN(what_goes_in_comes_out);
+    RUN(threads_make_the_same_frame);
+    RUN(rows_as_they_come);
+    RUN(rows_that_do_not_fill_the_shape);
+    RUN(parts_of_a_chunk);
+    RUN(a_difference_to_a_base);
+    RUN(the_same_as_a_base);
+    RUN(digests_find_each_other);
+    RUN(any_flipped_bit_is_found);
+    RUN(a_damaged_front_leaves_the_chunks);
+    RUN(specs_are_checked);
+    RUN(modes_have_names);
+    CHECK_END();
+}
