@@ -17,12 +17,13 @@ CTESTS  := $(shell find tests/c tests/fuzz -type f -not -name '*.py')
 
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: demo test lint build ctest pytest bench wheel fuzz clean distclean help
+.PHONY: demo test lint build ctest pytest bench score wheel fuzz clean distclean help
 help:
 	@echo "make demo    set up, make a 2 GiB checkpoint, stream it through 64 MiB"
 	@echo "make test    set up and check everything that must hold"
 	@echo "make lint    ruff, mypy, clang-tidy, cppcheck, layering"
 	@echo "make bench   the table of benchmarks/README.md (minutes)"
+	@echo "make score   the estimator on published measurements: docs/estimates.md"
 	@echo "make wheel   a self-contained wheel in dist/, tried in a clean venv"
 	@echo "make fuzz    libFuzzer on every target, SECONDS=60 each"
 
@@ -82,6 +83,12 @@ lint: $(STAMPS)/lint-tools
 bench: $(STAMPS)/build
 	$(RUN) tools/install_extra.py bench
 	$(RUN) benchmarks/bench_stream.py
+
+# Measurements of other people's runs are not part of the repository.
+DATA ?= $(or $(TENSORSTREAM_SHARED),../shared)/data/estimator/measured_memory.jsonl
+
+score: $(STAMPS)/build
+	$(RUN) benchmarks/score_estimator.py --data $(DATA) --json benchmarks/estimates.json --page docs/estimates.md
 
 wheel: $(STAMPS)/venv
 	@PYTHON=$(PYTHON) sh tools/make_wheel.sh

@@ -11,6 +11,7 @@ Importing it imports NumPy and ml_dtypes, nothing heavier.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         stream_model_efficiently,
         stream_model_with_layer_filtering,
     )
+    from tensorstream.estimator import Estimate, EstimatorConfig, estimate
 
 logging.getLogger("tensorstream").addHandler(logging.NullHandler())
 
@@ -58,6 +60,8 @@ __all__ = [
     "ChunkMetadata",
     "CorruptionError",
     "Error",
+    "Estimate",
+    "EstimatorConfig",
     "FormatError",
     "Layer",
     "LayerFilter",
@@ -75,6 +79,7 @@ __all__ = [
     "Verification",
     "__version__",
     "create_streaming_processor",
+    "estimate",
     "format_size",
     "memory",
     "open",
@@ -83,31 +88,34 @@ __all__ = [
     "stream_model_with_layer_filtering",
 ]
 
-# Imported when they are first asked for.
-_CLASSIC = frozenset(
-    {
-        "ChunkMetadata",
-        "LayerFilter",
-        "MemoryEfficientParameterStreamer",
-        "StreamingConfig",
-        "StreamingProgress",
-        "create_streaming_processor",
-        "stream_model_efficiently",
-        "stream_model_with_layer_filtering",
-    }
-)
+# Imported when they are first asked for: from which module.
+_LATER = {
+    **dict.fromkeys(
+        (
+            "ChunkMetadata",
+            "LayerFilter",
+            "MemoryEfficientParameterStreamer",
+            "StreamingConfig",
+            "StreamingProgress",
+            "create_streaming_processor",
+            "stream_model_efficiently",
+            "stream_model_with_layer_filtering",
+        ),
+        "classic",
+    ),
+    **dict.fromkeys(("Estimate", "EstimatorConfig", "estimate"), "estimator"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _CLASSIC:
+    if name not in _LATER:
         raise AttributeError(f"module 'tensorstream' has no attribute {name!r}")
-    from tensorstream import classic
-
-    return getattr(classic, name)
+    module = importlib.import_module(f"tensorstream.{_LATER[name]}")
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_CLASSIC})
+    return sorted({*globals(), *_LATER})
 
 
 def open(source: str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module) -> Checkpoint:

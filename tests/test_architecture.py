@@ -8,7 +8,7 @@ import re
 import pytest
 
 CSRC = pathlib.Path(__file__).parent.parent / "csrc"
-SIBLINGS = {"io", "codec", "quant", "monitor"}
+SIBLINGS = {"io", "codec", "quant", "monitor", "estimate"}
 MAY_INCLUDE = {
     "core": set(),
     **{name: {"core"} for name in SIBLINGS},

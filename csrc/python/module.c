@@ -25,7 +25,8 @@ static int module_exec(PyObject *module)
         || PyModule_AddFunctions(module, ts_py_catalog_functions) < 0
         || PyModule_AddFunctions(module, ts_py_chunk_functions) < 0
         || PyModule_AddFunctions(module, ts_py_stream_functions) < 0
-        || PyModule_AddFunctions(module, ts_py_numbers) < 0)
+        || PyModule_AddFunctions(module, ts_py_numbers) < 0
+        || PyModule_AddFunctions(module, ts_py_estimates) < 0)
         return -1;
     return add_facts(module);
 }

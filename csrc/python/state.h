@@ -84,4 +84,7 @@ PyObject *ts_py_stats(const ts_stats *stats); /* a dict */
 PyObject *ts_py_marks(unsigned marks);        /* a tuple of names */
 extern PyMethodDef ts_py_numbers[];
 
+/* fn_estimate.c: estimates, grids, and the fields they are made of. */
+extern PyMethodDef ts_py_estimates[];
+
 #endif

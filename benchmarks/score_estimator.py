@@ -1,0 +1,216 @@
+"""Score the estimator on published measurements of other people's runs.
+
+usage: score_estimator.py --data FILE [--json OUT] [--page OUT] [--rows] [--tier NAME]
+
+FILE holds one JSON object a line (docs/estimates.md says which fields).  Scored are rows of
+quality A and B, one a configuration.  A row that cannot be expressed is listed with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import estimator_adapters as adapters  # noqa: E402
+
+GIB = 1 << 30
+BEGIN, END = "<!-- begin: make score -->", "<!-- end: make score -->"
+# Memory of the GPUs that a fit is judged on, GiB as the driver offers it.
+GPUS = (16, 24, 32, 40, 48, 80, 96, 141, 192)
+TIERS_IN_ORDER = (
+    "Megatron states", "Megatron peak", "transformers inference", "KV bytes per token",
+    "loss and MLP kernels", "LoRA-RL trainer", "LoRA-RL vLLM", "single-GPU fine-tuning",
+    "QLoRA", "FSDP2/TP/PP/CP, DeepSpeed", "vLLM memory", "VLM", "other",
+)  # fmt: skip
+
+
+class Scored(NamedTuple):
+    """One figure, measured and estimated."""
+
+    id: str
+    framework: str
+    tier: str
+    measured: int
+    estimated: int
+    low: int
+    high: int
+
+    @property
+    def error(self) -> float:
+        """Signed, as a fraction of what was measured."""
+        return self.estimated / self.measured - 1
+
+    @property
+    def within(self) -> bool:
+        return self.low <= self.measured <= self.high
+
+    @property
+    def false_fit(self) -> bool:
+        """The smallest GPU that the upper end of the interval fits is too small."""
+        room = next((g * GIB for g in GPUS if self.high <= g * GIB), None)
+        return room is not None and self.measured > room
+
+
+class Missing(NamedTuple):
+    """A row that could not be expressed."""
+
+    id: str
+    tier: str
+    reason: str
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def scorable(row: dict[str, Any]) -> bool:
+    """Quality A or B, one row a configuration, with a figure."""
+    return bool(
+        row.get("quality") in ("A", "B")
+        and row.get("representative", True)
+        and row.get("measured_bytes")
+    )
+
+
+def score_row(row: dict[str, Any]) -> tuple[list[Scored], list[Missing]]:
+    module = adapters.adapter(row)
+    if module is None:
+        reason = f"no adapter for {row['framework']} ({row['kind']})"
+        return [], [Missing(row["id"], "other", reason)]
+    try:
+        queries = module.queries(row)
+    except adapters.NotCovered as reason:
+        return [], [Missing(row["id"], module.tier(row), str(reason))]
+    return [
+        Scored(row["id"], row["framework"], q.tier, q.measured, q.estimated, *q.interval)
+        for q in queries
+    ], []
+
+
+def score(rows: Iterable[dict[str, Any]]) -> tuple[list[Scored], list[Missing]]:
+    scored: list[Scored] = []
+    missing: list[Missing] = []
+    for row in rows:
+        good, bad = score_row(row)
+        scored += good
+        missing += bad
+    return scored, missing
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of the values do not exceed."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, max(0, -(-int(share * 1000) * len(ranked) // 1000) - 1))]
+
+
+def block(scored: Sequence[Scored], missing: int) -> dict[str, float]:
+    """The figures of one line of the table, as fractions."""
+    whole = len(scored) + missing
+    if not scored:
+        return {"n": 0, "coverage": 0.0 if whole else 1.0}
+    errors = [abs(s.error) for s in scored]
+    return {
+        "n": len(scored),
+        "mean_abs_error": statistics.fmean(errors),
+        "p50": quantile(errors, 0.5),
+        "p95": quantile(errors, 0.95),
+        "worst": max(errors),
+        "coverage": len(scored) / whole,
+        "under_estimates": sum(s.error < 0 for s in scored) / len(scored),
+        "false_fits": sum(s.false_fit for s in scored) / len(scored),
+        "interval_coverage": sum(s.within for s in scored) / len(scored),
+    }
+
+
+def report(scored: Sequence[Scored], missing: Sequence[Missing]) -> dict[str, Any]:
+    """What --json writes."""
+    tiers = {s.tier for s in scored} | {m.tier for m in missing}
+    order = [t for t in TIERS_IN_ORDER if t in tiers] + sorted(tiers - {*TIERS_IN_ORDER})
+    return {
+        "all": block(scored, len(missing)),
+        "tiers": {
+            tier: block(
+                [s for s in scored if s.tier == tier], sum(m.tier == tier for m in missing)
+            )
+            for tier in order
+        },
+        "not_covered": [m._asdict() for m in missing],
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The table, as Markdown."""
+    head = (
+        "| tier | points | mean | p50 | p95 | worst | under-estimates | false fits |"
+        " in 90 % interval | rows covered |"
+    )
+    out = [head, "|---|" + "---:|" * 9]
+    for name, b in [*found["tiers"].items(), ("all", found["all"])]:
+        if b["n"] == 0:
+            out.append(f"| {name} | 0 |" + " |" * 7 + " 0 % |")
+            continue
+        cells = [f"{100 * b[k]:.1f} %" for k in ("mean_abs_error", "p50", "p95", "worst")]
+        cells += [f"{100 * b[k]:.0f} %" for k in ("under_estimates",)]
+        cells += [
+            f"{100 * b[k]:.1f} %" for k in ("false_fits", "interval_coverage", "coverage")
+        ]
+        out.append(f"| {name} | {b['n']} | " + " | ".join(cells) + " |")
+    return out
+
+
+def reasons(missing: Sequence[Missing]) -> list[str]:
+    """Why rows are not covered, most frequent first."""
+    counted = collections.Counter((m.tier, m.reason) for m in missing)
+    return [f"{count:4d}  {tier}: {why}" for (tier, why), count in counted.most_common()]
+
+
+def write_page(page: pathlib.Path, found: dict[str, Any], missing: Sequence[Missing]) -> None:
+    """Put the table and the list between the page's marks."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise SystemExit(f"{page}: no place between {BEGIN} and {END}")
+    why = ["```", *reasons(missing), "```"] if missing else ["Every row is covered."]
+    inside = "\n".join(["", *lines(found), "", "Not covered:", "", *why, ""])
+    page.write_text(f"{before}{BEGIN}\n{inside}\n{END}{after}", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
+    parser.add_argument("--page", type=pathlib.Path, help="put the table into this page")
+    parser.add_argument("--rows", action="store_true", help="print every row, worst first")
+    parser.add_argument("--tier", help="only this tier")
+    args = parser.parse_args(argv)
+    scored, missing = score(filter(scorable, read(args.data)))
+    if args.tier:
+        scored = [s for s in scored if s.tier == args.tier]
+        missing = [m for m in missing if m.tier == args.tier]
+    found = report(scored, missing)
+    print("\n".join(lines(found)))
+    if missing:
+        print("\nnot covered:", *reasons(missing), sep="\n")
+    if args.rows:
+        for s in sorted(scored, key=lambda s: -abs(s.error)):
+            print(f"{s.error:+8.1%}  {s.measured / GIB:9.3f} {s.estimated / GIB:9.3f}  {s.id}")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if args.page:
+        write_page(args.page, found, missing)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

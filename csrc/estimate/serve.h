@@ -1,0 +1,50 @@
+/* serve.h -- the family that generates text: transformers' generate(),
+ * gpt-fast, litgpt and kernels injected by DeepSpeed.  Its profile constants
+ * and formulas; what is done with them is in serve.c. */
+#ifndef TS_ESTIMATE_SERVE_H
+#define TS_ESTIMATE_SERVE_H
+
+#define TS_SERVE_PROFILE(XX)                                                  \
+    XX(all_logits, 0, 0, 1, "1: prefill computes logits of every position")   \
+    XX(logit_bytes, 2, 0, 64, "bytes a logit of the prefill has at its peak") \
+    XX(repeat_kv, 0, 0, 1, "1: k and v are repeated to all heads")            \
+    XX(held_hiddens, 4, 0, 64, "hidden states that frames hold in an MLP")    \
+    XX(mlp_temporaries, 3, 0, 16, "MLP widths alive at once")                 \
+    XX(cache_append, 1, 0, 1, "1: a token's cache is old plus new (cat)")     \
+    XX(static_cache, 0, 0, 1, "1: the cache is made for all tokens at once")  \
+    XX(expert_mask_bytes, 0, 0, 64,                                           \
+       "bytes of the one-hot expert mask, a token, expert and choice")        \
+    XX(unpack_bytes, 0, 0, 64,                                                \
+       "bytes an element of the largest packed matrix unpacks to")            \
+    XX(input_bytes, 8, 0, 64, "bytes of a token's ids and masks")             \
+    XX(tower_bytes, 0, 0, TS_BYTES, "bytes of what else is loaded")
+
+#define TS_SERVE_FORMULAS(XX)                                                 \
+    XX(PREFILL_ATTENTION, "prefill_attention",                                \
+       "b s (q and k before and after rotation, v, output) B; a s^2 of"       \
+       " scores when eager",                                                  \
+       "transformers' attention forward, line by line")                       \
+    XX(PREFILL_MLP, "prefill_mlp",                                            \
+       "b s (act(gate), up, product) M B",                                    \
+       "transformers' MLP forward: temporaries alive at the product")         \
+    XX(PREFILL_EXPERTS, "prefill_experts",                                    \
+       "b s E k 8 of one-hot mask, the sum b s h B, one expert's tokens",     \
+       "transformers' MoE forward")                                           \
+    XX(PREFILL_HIDDEN, "prefill_hidden",                                      \
+       "b s h B times the hidden states that frames hold",                    \
+       "transformers' decoder forward: embeddings, layer input, residual,"    \
+       " norm output")                                                        \
+    XX(PREFILL_LOGITS, "prefill_logits",                                      \
+       "b s V (logits, and their F32 copy)",                                  \
+       "before transformers 4.45 of all positions, since of the last")        \
+    XX(DECODE_LOGITS, "decode_logits", "b V (logits and F32 copies)",         \
+       "transformers' sampling")                                              \
+    XX(CACHE_APPEND, "cache_append",                                          \
+       "one layer's keys, old and new at once",                               \
+       "transformers' DynamicCache: torch.cat")                               \
+    XX(UNPACKED, "unpacked", "largest packed matrix in the computing dtype",  \
+       "GPTQ, AWQ: long prompts multiply unpacked weights")                   \
+    XX(INPUTS, "inputs", "b s (ids, positions, mask)",                        \
+       "int64 ids and attention mask")
+
+#endif

@@ -1,0 +1,36 @@
+"""Say beforehand what fits: how many bytes a model will need, and which part takes them.
+
+>>> import tensorstream as ts
+>>> ts.estimate("Qwen/Qwen2.5-0.5B", seq_len=4096, profile="transformers", mode="generate")
+Estimate('Qwen/Qwen2.5-0.5B', transformers, peak 1.2 GiB)
+
+The formulas are C (csrc/estimate); here configurations are put together and results shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorstream.estimator.config import EstimatorConfig
+from tensorstream.estimator.frameworks import Profile
+from tensorstream.estimator.models import Model
+from tensorstream.estimator.result import Estimate
+
+__all__ = ["Estimate", "EstimatorConfig", "Model", "Profile", "estimate"]
+
+
+def estimate(config: Any, **fields: Any) -> Estimate:
+    """How much memory a run needs.
+
+    Args:
+        config: an EstimatorConfig, or what one takes as its model, with its other fields as
+            keywords.
+
+    Raises:
+        ValueError: impossible or unknown values; the sentence names the field.
+    """
+    if not isinstance(config, EstimatorConfig):
+        config = EstimatorConfig(config, **fields)
+    elif fields:
+        raise TypeError("an EstimatorConfig and further fields: give one or the other")
+    return Estimate(config.to_model(), config.to_run(), config.to_profile())

@@ -1,0 +1,145 @@
+"""From a Hugging Face ``config.json`` to the numbers of an architecture.
+
+One function a family of model types; each returns the dict that the C core reads
+(csrc/estimate/estimate.h: ``ts_model``, ``ts_stack``, ``ts_layer``).  A model type is one row
+of ``FAMILIES``.  Parameter counts that follow from these numbers equal those that
+transformers builds, which the tests hold against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tensorstream.estimator import names
+
+Config = Mapping[str, Any]
+Numbers = dict[str, Any]
+
+
+def pick(config: Config, *keys: str, default: Any = None) -> Any:
+    """The first key that is there and not None; ValueError naming the first without one."""
+    for key in keys:
+        if config.get(key) is not None:
+            return config[key]
+    if default is None:
+        raise ValueError(f"config of model type {config.get('model_type')!r} lacks {keys[0]!r}")
+    return default
+
+
+def stack(kinds: list[Numbers], pattern: list[int] | bytes, **own: int) -> Numbers:
+    """A pile of layers; pattern says of each layer which of the kinds it is."""
+    return {**own, "kinds": kinds, "pattern": bytes(pattern)}
+
+
+def attention(config: Config, **more: int) -> Numbers:
+    """Heads as transformers' configs name them; `more` overrides."""
+    hidden = pick(config, "hidden_size", "n_embd", "d_model")
+    heads = pick(config, "num_attention_heads", "n_head", "num_heads")
+    kv_heads = pick(config, "num_key_value_heads", default=heads)
+    head_dim = pick(config, "head_dim", default=_share(hidden, heads))
+    return {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, **more}
+
+
+def _share(hidden: int, heads: int) -> int:
+    if not heads or hidden % heads:
+        raise ValueError(f"num_attention_heads {heads} does not divide hidden_size {hidden}")
+    return int(hidden // heads)
+
+
+def decoder(config: Config, kinds: list[Numbers], pattern: list[int], **own: Any) -> Numbers:
+    """A model that is one decoder: vocabulary, embedding, layers, head."""
+    model = {
+        "vocab": pick(config, "vocab_size"),
+        "tied": int(bool(config.get("tie_word_embeddings", own.pop("tied", True)))),
+        "head": own.pop("head", 1),
+        "head_bias": own.pop("head_bias", 0),
+    }
+    own.setdefault("hidden", pick(config, "hidden_size", "n_embd", "d_model"))
+    return {**model, "decoder": stack(kinds, pattern, **own)}
+
+
+def depth(config: Config) -> int:
+    return int(pick(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers"))
+
+
+def llama(config: Config, **more: int) -> Numbers:
+    """Pre-norm, RMS, gated MLP: Llama, Mistral, Qwen2, Qwen3 and many more."""
+    layer = attention(config, **more)
+    layer["ffn"] = pick(config, "intermediate_size")
+    if config.get("attention_bias"):
+        layer |= {"qkv_bias": 1, "out_bias": 1}
+    if config.get("mlp_bias"):
+        layer["mlp_bias"] = 1
+    window = config.get("sliding_window")
+    if window and config.get("use_sliding_window", config["model_type"] == "mistral"):
+        layer["window"] = window
+    return decoder(config, [layer], [0] * depth(config), tied=False)
+
+
+def qwen2(config: Config) -> Numbers:
+    return llama(config, qkv_bias=1)
+
+
+def qwen3(config: Config) -> Numbers:
+    return llama(config, qk_norm=1)
+
+
+def qwen1(config: Config) -> Numbers:
+    """Qwen-7B and its kin: fused qkv with bias; intermediate_size counts gate and up."""
+    layer = attention(config, fused_qkv=1, qkv_bias=1)
+    layer["ffn"] = pick(config, "intermediate_size") // 2
+    return decoder(config, [layer], [0] * depth(config), tied=False)
+
+
+def moe(config: Config, layer: Numbers, **more: int) -> Numbers:
+    """The layer with experts instead of its dense MLP."""
+    return {
+        **layer,
+        "mlp": "moe",
+        "ffn": 0,
+        "experts": pick(config, "num_experts", "num_local_experts", "n_routed_experts"),
+        "active_experts": pick(config, "num_experts_per_tok"),
+        "expert_ffn": pick(config, "moe_intermediate_size", "intermediate_size"),
+        **more,
+    }
+
+
+def qwen2_moe(config: Config) -> Numbers:
+    layer = attention(config, qkv_bias=1)
+    shared = {"shared_ffn": config["shared_expert_intermediate_size"], "shared_gate": 1}
+    return decoder(config, [moe(config, layer, **shared)], [0] * depth(config), tied=False)
+
+
+def qwen3_moe(config: Config) -> Numbers:
+    layer = attention(config, qk_norm=1)
+    return decoder(config, [moe(config, layer)], [0] * depth(config), tied=False)
+
+
+FAMILIES: dict[str, Callable[[Config], Numbers]] = {
+    "llama": llama,
+    "mistral": llama,
+    "qwen": qwen1,
+    "qwen2": qwen2,
+    "qwen2_moe": qwen2_moe,
+    "qwen3": qwen3,
+    "qwen3_moe": qwen3_moe,
+}
+
+
+def numbers(config: Config) -> Numbers:
+    """The numbers of an architecture.
+
+    Raises:
+        ValueError: no or an unknown ``model_type``, or a field it needs is missing; the
+            sentence names the field and the near model type.
+    """
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise ValueError("the config has no 'model_type'")
+    if kind not in FAMILIES:
+        raise ValueError(
+            f"unknown model type {kind!r}.{names.near(kind, FAMILIES)} "
+            f"Known: {', '.join(sorted(FAMILIES))}"
+        )
+    return FAMILIES[kind](config)

@@ -1,0 +1,304 @@
+"""``EstimatorConfig``: what is asked, in the words people use, and the run it becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tensorstream.estimator import core, frameworks, models, names
+
+# Names of dtypes as people write them, and the core's.
+DTYPES = {
+    "fp32": "fp32", "float32": "fp32", "bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16",
+    "float16": "fp16", "int8": "int8", "fp8": "fp8", "int4": "int4", "nf4": "nf4",
+}  # fmt: skip
+
+
+def dtype(word: str) -> str:
+    """A number format of the core; ValueError with the near name otherwise."""
+    found = DTYPES.get(word, word)
+    return names.choose("dtype", found, core.formats())
+
+
+@dataclasses.dataclass
+class LoraConfig:
+    """Adapters.
+
+    Attributes:
+        rank, alpha: r and its scale (which takes no memory).
+        quantized: True is QLoRA: the frozen matrices are kept in `format`.
+        format: of frozen matrices when quantized: ``nf4``, ``nf4_double``, ``int8``,
+            ``gptq_int4`` ...
+        target_modules: names of matrices (``q_proj``, ``w1``, ``c_attn`` ..., or one of
+            ``all-linear``, ``attention``, ``mlp``).
+        params_override: adapter parameters, when they are known better.
+        dropout: above 0 the adapters' inputs are kept a second time.
+        dora: a magnitude per output more (2402.09353).
+        dtype: of the adapters.
+        train_embeddings: embeddings and head train as well.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    quantized: bool = False
+    format: str = "nf4"
+    target_modules: tuple[str, ...] = ("all-linear",)
+    params_override: int | None = None
+    dropout: float = 0.0
+    dora: bool = False
+    dtype: str = "fp32"
+    train_embeddings: bool = False
+
+
+@dataclasses.dataclass
+class VisionConfig:
+    """Images of one sequence; the tower itself is part of the model."""
+
+    enabled: bool = True
+    image_size: int = 448
+    patch_size: int = 14
+    layers: int = 24
+    hidden: int = 1024
+    images: int = 1
+    frames: int = 0
+    train: bool = False
+    recompute: bool = False
+
+
+@dataclasses.dataclass
+class OffloadConfig:
+    """What lives in host memory."""
+
+    parameters: bool = False
+    optimizer: bool = False
+    activations: bool = False
+
+
+@dataclasses.dataclass
+class KvConfig:
+    """The cache of keys and values.
+
+    Attributes:
+        format: number format of the cache.
+        block: tokens a page holds.
+        residual: latest tokens kept unquantised.
+        tokens: room for so many tokens in all; 0: for those of the run.
+    """
+
+    format: str = "bf16"
+    block: int = 1
+    residual: int = 0
+    tokens: int = 0
+
+
+# Words for matrices, to bits of the run's targets.
+_TARGET_WORDS = {
+    "q": ("q_proj", "wq", "query", "to_q", "q", "q_a_proj", "q_b_proj"),
+    "k": ("k_proj", "wk", "key", "to_k", "k", "kv_a_proj_with_mqa"),
+    "v": ("v_proj", "wv", "value", "to_v", "v", "kv_b_proj"),
+    "o": ("o_proj", "wo", "out_proj", "dense", "to_out", "o", "output_proj"),
+    "gate": ("gate_proj", "w1", "gate"),
+    "up": ("up_proj", "w3", "fc1", "dense_h_to_4h", "up"),
+    "down": ("down_proj", "w2", "fc2", "dense_4h_to_h", "down"),
+    "router": ("router",),
+    "experts": ("experts",),
+    "head": ("lm_head", "output", "head"),
+    "embed": ("embed_tokens", "tok_embeddings", "wte", "embed"),
+    "state": ("in_proj", "x_proj", "dt_proj"),
+    "vision": ("vision",),
+}  # fmt: skip
+_TARGET_GROUPS = {
+    "all-linear": ("q", "k", "v", "o", "gate", "up", "down", "experts"),
+    "attention": ("q", "k", "v", "o"),
+    "mlp": ("gate", "up", "down"),
+    "qkv": ("q", "k", "v"),
+    "c_attn": ("q", "k", "v"),
+    "qkv_proj": ("q", "k", "v"),
+    "query_key_value": ("q", "k", "v"),
+    "w_pack": ("q", "k", "v"),
+    "gate_up_proj": ("gate", "up"),
+    "c_proj": ("o", "down"),
+}
+
+
+def targets(words: tuple[str, ...] | list[str] | str) -> int:
+    """The bits of run["targets"] that names of modules stand for.
+
+    Raises:
+        ValueError: no such module; the sentence names the near one.
+    """
+    given = [words] if isinstance(words, str) else list(words)
+    by_word = {word: name for name, all_ in _TARGET_WORDS.items() for word in (*all_, name)}
+    bits = 0
+    for word in given:
+        lower = word.lower()
+        if lower not in _TARGET_GROUPS and lower not in by_word:
+            names.choose("target_modules", lower, [*_TARGET_GROUPS, *by_word])
+        for name in _TARGET_GROUPS.get(lower) or (by_word[lower],):
+            bits |= core.TARGETS[name]
+    return bits
+
+
+@dataclasses.dataclass
+class EstimatorConfig:
+    """What is to be estimated.  Sizes are in tokens and counts unless they say GiB.
+
+    The first block has the original's names and defaults, the second what it lacked.
+
+    Attributes:
+        model: a known name, a path to a config.json or its folder, a dict, a Model.
+        mode: ``"train"``, ``"generate"`` or ``"load"``.
+        profile: a framework (``tensorstream.estimator.frameworks.known()``), or
+            ``"original"``; None chooses by mode.
+        seq_len: tokens of a sequence, or of a prompt.
+        new_tokens: generated after the prompt.
+        run: further fields of the core's run, by name (csrc/estimate/estimate.h).
+        constants: fields of the profile to replace, by name.
+    """
+
+    model: Any
+    is_seq2seq: bool = False
+    vocab_size_override: int | None = None
+    seq_len: int = 2048
+    per_device_batch: int = 1
+    grad_accum: int = 1
+    dtype: str = "bf16"
+    dp: int = 1
+    tp: int = 1
+    pp: int = 1
+    zero_stage: int = 0
+    lora: LoraConfig | Mapping[str, Any] | None = None
+    optimizations: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    use_kv_cache: bool = False
+    vision: VisionConfig | Mapping[str, Any] | None = None
+
+    mode: str = "train"
+    profile: str | None = None
+    new_tokens: int = 0
+    source_seq: int = 0
+    vpp: int = 1
+    cp: int = 1
+    sp: bool = False
+    ulysses: int = 1
+    ep: int = 1
+    etp: int = 1
+    fsdp: int = 0
+    replicas: int = 1
+    optimizer: str = "adamw"
+    optimizer_dtype: str = "fp32"
+    master_weights: bool | None = None
+    recompute: str = "none"
+    recompute_layers: int = 0
+    attention: str = "sdpa"
+    loss: str = "eager"
+    loss_chunk: int = 1024
+    weight_format: str | None = None
+    offload: OffloadConfig | Mapping[str, Any] | None = None
+    kv: KvConfig | Mapping[str, Any] | None = None
+    run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lora = _section(LoraConfig, "lora", self.lora)
+        self.vision = _section(VisionConfig, "vision", self.vision)
+        self.offload = _section(OffloadConfig, "offload", self.offload)
+        self.kv = _section(KvConfig, "kv", self.kv)
+        self.dtype = dtype(self.dtype)
+        names.check("run", self.run, core.fields("run"))
+
+    @property
+    def total_batch_size(self) -> int:
+        """Sequences of one optimizer step."""
+        return self.per_device_batch * self.grad_accum * self.dp
+
+    def to_profile(self) -> frameworks.Profile:
+        """The framework's profile, with this config's constants."""
+        return frameworks.profile(self.profile or "transformers").replace(**self.constants)
+
+    def to_model(self) -> models.Model:
+        return models.model(self.model)
+
+    def to_run(self) -> dict[str, Any]:
+        """The fields of the core's run."""
+        asked: dict[str, Any] = {
+            "mode": self.mode, "batch": self.per_device_batch, "seq": self.seq_len,
+            "source_seq": self.source_seq, "new_tokens": self.new_tokens,
+            "micro_batches": self.grad_accum, "dp": self.dp, "replicas": self.replicas,
+            "tp": self.tp, "sp": int(self.sp), "pp": self.pp, "vpp": self.vpp, "cp": self.cp,
+            "ulysses": self.ulysses, "ep": self.ep, "etp": self.etp, "zero": self.zero_stage,
+            "fsdp": self.fsdp, "dtype": self.dtype, "optimizer": self.optimizer,
+            "state_dtype": dtype(self.optimizer_dtype), "recompute": self.recompute,
+            "recompute_layers": self.recompute_layers, "attention": self.attention,
+            "loss": self.loss, "loss_chunk": self.loss_chunk,
+            "kv_cache": int(self.use_kv_cache), "weight_format": self.dtype,
+            "param_dtype": self.dtype, "grad_dtype": self.dtype,
+        }  # fmt: skip
+        asked |= _lora_run(self.lora) | _kv_run(self.kv) | _offload_run(self.offload)
+        if self.weight_format is not None:
+            asked["weight_format"] = dtype(self.weight_format)
+        if self.master_weights is not None:
+            asked["master"] = int(self.master_weights)
+        defaults = core.fields("run")
+        usual = self.to_profile().run
+        untouched = {k for k in usual if asked.get(k, defaults[k].fallback) in _fallbacks(k)}
+        return {**asked, **{k: usual[k] for k in untouched}, **self.run}
+
+
+def _fallbacks(field: str) -> tuple[Any, ...]:
+    """A run field's fallback, as the number and as the word."""
+    found = core.fields("run")[field]
+    if found.words is None:
+        return (found.fallback,)
+    return (found.fallback, found.words[found.fallback])
+
+
+def _section(kind: type[Any], name: str, given: Any) -> Any:
+    """A dict, True or an instance as the section's dataclass; unknown keys are errors."""
+    if given is None or given is False or isinstance(given, kind):
+        return given or None
+    if given is True:
+        return kind()
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} is a dict, true or false, not {given!r}")
+    known = [field.name for field in dataclasses.fields(kind)]
+    names.check(name, given, known)
+    return kind(**given)
+
+
+def _lora_run(lora: Any) -> dict[str, Any]:
+    if lora is None:
+        return {}
+    run: dict[str, Any] = {
+        "method": "dora" if lora.dora else "lora",
+        "rank": lora.rank,
+        "targets": targets(lora.target_modules),
+        "adapter_dtype": dtype(lora.dtype),
+        "adapter_dropout": int(lora.dropout > 0),
+        "train_embeddings": int(lora.train_embeddings),
+    }
+    if lora.quantized:
+        run["weight_format"] = dtype(lora.format)
+    return run
+
+
+def _kv_run(kv: Any) -> dict[str, Any]:
+    if kv is None:
+        return {}
+    return {
+        "kv_cache": 1,
+        "kv_format": dtype(kv.format),
+        "kv_block": kv.block,
+        "kv_residual": kv.residual,
+        "kv_tokens": kv.tokens,
+    }
+
+
+def _offload_run(offload: Any) -> dict[str, Any]:
+    if offload is None:
+        return {}
+    return {
+        "offload_params": int(offload.parameters),
+        "offload_optimizer": int(offload.optimizer),
+        "offload_activations": int(offload.activations),
+    }

@@ -1,0 +1,92 @@
+"""What people have in hand becomes a model: a name, a config, a checkpoint, a module."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from tensorstream import _core
+from tensorstream.estimator import architectures, names
+
+
+class Model:
+    """The numbers of an architecture, and the config they came from.
+
+    Args:
+        name: for tables and messages.
+        config: a Hugging Face config, as a dict.
+
+    Raises:
+        ValueError: the config lacks a field, or its model type is unknown.
+    """
+
+    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
+        self.name = name
+        self.config = dict(config)
+        self.numbers = architectures.numbers(self.config)
+
+    @property
+    def parameters(self) -> int:
+        """All of them: experts that a token does not visit, too."""
+        return _core.model_parameters(self.numbers, {})[0]
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {self.parameters / 1e9:.2f} B parameters)"
+
+
+@functools.cache
+def catalogue() -> dict[str, dict[str, Any]]:
+    """Configs of the usual public models, by their Hub id."""
+    text = (
+        resources.files("tensorstream.estimator").joinpath("catalogue.json").read_text("utf-8")
+    )
+    found: dict[str, dict[str, Any]] = json.loads(text)
+    return found
+
+
+@functools.cache
+def _short_names() -> dict[str, str]:
+    """Every spelling that leads to one catalogue name: the id, its tail, both lower case."""
+    spellings: dict[str, str] = {}
+    for full, config in catalogue().items():
+        for alias in (full, full.rpartition("/")[2], *config.get("aliases", ())):
+            spellings.setdefault(alias.lower(), full)
+    return spellings
+
+
+def known(name: str) -> Model:
+    """A model of the catalogue, by its Hub id or the part after the slash, in any case.
+
+    Raises:
+        ValueError: not in the catalogue; the sentence names the near one.
+    """
+    spellings = _short_names()
+    full = spellings.get(name.lower()) or spellings.get(name.lower().rpartition("/")[2])
+    if full is None:
+        raise ValueError(
+            f"no model is known as {name!r}.{names.near(name, spellings)} "
+            "Give a config.json, a folder that holds one, or a dict"
+        )
+    config = {key: value for key, value in catalogue()[full].items() if key != "aliases"}
+    return Model(full, config)
+
+
+def model(source: Any) -> Model:
+    """A model from a known name, a path to a config.json or its folder, a dict, or a Model."""
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, Mapping):
+        return Model(str(source.get("_name_or_path") or source.get("model_type")), source)
+    if isinstance(source, (str, os.PathLike)):
+        path = pathlib.Path(source)
+        if path.is_dir():
+            path = path / "config.json"
+        if path.suffix == ".json" and path.is_file():
+            return Model(path.parent.name, json.loads(path.read_text("utf-8")))
+        return known(os.fspath(source))
+    raise TypeError(f"a model is a name, a path, a dict or a Model, not {source!r}")
