@@ -102,6 +102,31 @@ def test_every_line_has_a_formula_with_a_source() -> None:
         assert formula.text and formula.source
 
 
+def test_zero_stages_differ_and_combine_with_other_parallelism() -> None:
+    def states(**fields: Any) -> int:
+        found = ts.estimate(LLAMA, dp=4, **fields).worst
+        return found.at[found.steady_instant] + found.components("optimizer step").get(
+            "gradients", 0
+        )
+
+    sizes = [states(zero_stage=stage) for stage in range(4)]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4
+    for stage in range(4):
+        assert states(zero_stage=stage, tp=2) < sizes[stage]
+        assert states(zero_stage=stage, pp=2) < sizes[stage]
+
+
+def test_flash_attention_counts_once() -> None:
+    long = {"seq_len": 4096, "dtype": "bf16"}
+    eager, sdpa, flash = (
+        ts.estimate(LLAMA, attention=kind, **long).bytes()
+        for kind in ("eager", "sdpa", "flash")
+    )
+    scores = 4 * 8 * 4096 * 4096 * 6  # layers, heads, positions, fp32 and bf16
+    assert sdpa == flash
+    assert eager - sdpa > 0.9 * scores
+
+
 def test_what_the_core_reads_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="unknown stack field 'heads'"):
         _core.model_parameters({"decoder": {"heads": 1, "kinds": [], "pattern": b""}}, {})

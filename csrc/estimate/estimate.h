@@ -26,6 +26,7 @@
 
 #include "formulas.h"
 #include "serve.h"
+#include "train.h"
 #include "words.h"
 
 enum {
@@ -253,7 +254,7 @@ typedef struct {
 
 /* XX(NAME, "name"): a row here, and one in the table of estimate.c. */
 #define TS_FAMILY_MAP(XX)                                                     \
-    XX(SERVE, "serve")
+    XX(SERVE, "serve") XX(TRAIN, "train")
 
 #define XX(name, ...) TS_FAMILY_##name,
 typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
@@ -268,13 +269,14 @@ typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
     XX(fragment_permille, 0, 0, 10000,                                        \
        "reserved beyond allocated, of what comes and goes")                   \
     XX(fragment_bytes, 0, 0, TS_BYTES, "bytes reserved beyond, in any case")  \
+    XX(repeat_kv, 0, 0, 1, "1: k and v are repeated to all heads")            \
     XX(kv_window, 1, 0, 1, "1: windowed layers cache their window only")      \
     XX(kv_expanded, 0, 0, 1, "1: latent layers cache full keys and values")   \
     XX(low_permille, 1000, 1, 100000, "90 % interval: lower end")             \
     XX(high_permille, 1000, 1, 100000, "90 % interval: upper end")
 
 #define TS_PROFILE_MAP(XX)                                                    \
-    TS_PROFILE_COMMON(XX) TS_SERVE_PROFILE(XX)
+    TS_PROFILE_COMMON(XX) TS_SERVE_PROFILE(XX) TS_TRAIN_PROFILE(XX)
 
 typedef struct {
     TS_PROFILE_MAP(TS_FIELD)

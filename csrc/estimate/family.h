@@ -103,6 +103,19 @@ ts_wide ts_share_kv(const ts_model *model, const ts_share *share,
                     const ts_run *run, const ts_profile *profile,
                     uint64_t tokens);
 
+/* ---- training states (optimizer.c, shard.c) ----------------------------- */
+
+/* Bytes of state of all trained elements, before sharding: matrices, and the
+ * rest (vectors, embeddings), which some optimizers treat otherwise. */
+ts_wide ts_optimizer_bytes(const ts_run *run, ts_wide matrices, ts_wide rest);
+
+/* What data-parallel sharding leaves of bytes on a rank. */
+ts_wide ts_shard_weights(const ts_run *run, ts_wide bytes);
+ts_wide ts_shard_gradients(const ts_run *run, ts_wide bytes);
+ts_wide ts_shard_states(const ts_run *run, ts_wide bytes);
+/* Whether weights are whole only while a layer runs. */
+bool ts_shard_has_weights(const ts_run *run);
+
 /* ---- the ledger (ledger.c) --------------------------------------------- */
 
 #define TS_DURING(instant) (UINT32_C(1) << (instant))
@@ -128,6 +141,9 @@ typedef ts_status (*ts_family_run)(const ts_model *model, const ts_run *run,
                                    ts_ledger *out, ts_error *error);
 
 ts_status ts_serve_run(const ts_model *model, const ts_run *run,
+                       const ts_profile *profile, uint64_t stage,
+                       ts_ledger *out, ts_error *error);
+ts_status ts_train_run(const ts_model *model, const ts_run *run,
                        const ts_profile *profile, uint64_t stage,
                        ts_ledger *out, ts_error *error);
 

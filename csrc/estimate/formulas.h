@@ -8,6 +8,7 @@
 #define TS_ESTIMATE_FORMULAS_H
 
 #include "serve.h"
+#include "train.h"
 
 #define TS_SHARED_FORMULAS(XX)                                                \
     XX(MATRICES, "matrices", "sum of in * out * B over a layer's matrices",   \
@@ -34,6 +35,6 @@
        "torch's CUDACachingAllocator: 2 MiB and 20 MiB segments")
 
 #define TS_FORMULA_MAP(XX)                                                    \
-    TS_SHARED_FORMULAS(XX) TS_SERVE_FORMULAS(XX)
+    TS_SHARED_FORMULAS(XX) TS_SERVE_FORMULAS(XX) TS_TRAIN_FORMULAS(XX)
 
 #endif

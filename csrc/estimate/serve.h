@@ -7,7 +7,6 @@
 #define TS_SERVE_PROFILE(XX)                                                  \
     XX(all_logits, 0, 0, 1, "1: prefill computes logits of every position")   \
     XX(logit_bytes, 2, 0, 64, "bytes a logit of the prefill has at its peak") \
-    XX(repeat_kv, 0, 0, 1, "1: k and v are repeated to all heads")            \
     XX(held_hiddens, 4, 0, 64, "hidden states that frames hold in an MLP")    \
     XX(mlp_temporaries, 3, 0, 16, "MLP widths alive at once")                 \
     XX(cache_append, 1, 0, 1, "1: a token's cache is old plus new (cat)")     \

@@ -214,7 +214,8 @@ class EstimatorConfig:
 
     def to_profile(self) -> frameworks.Profile:
         """The framework's profile, with this config's constants."""
-        return frameworks.profile(self.profile or "transformers").replace(**self.constants)
+        usual = "trainer" if self.mode == "train" else "transformers"
+        return frameworks.profile(self.profile or usual).replace(**self.constants)
 
     def to_model(self) -> models.Model:
         return models.model(self.model)

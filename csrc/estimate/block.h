@@ -1,0 +1,25 @@
+/* block.h -- what one layer keeps for backward in torch's eager mode, tensor
+ * by tensor, and what it needs beside while it runs. */
+#ifndef TS_ESTIMATE_BLOCK_H
+#define TS_ESTIMATE_BLOCK_H
+
+#include "family.h"
+
+/* Bytes on one rank. */
+typedef struct {
+    ts_wide attention, mlp, residual; /* kept for backward */
+    ts_wide forward;  /* alive beyond what is kept, while it runs forward */
+    ts_wide backward; /* and backward: gradients of activations */
+} ts_block;
+
+/* tokens: of all sequences, on this rank. */
+void ts_block_saved(const ts_model *model, const ts_stack *stack,
+                    const ts_layer *layer, const ts_run *run,
+                    const ts_profile *profile, ts_wide tokens, ts_block *out);
+
+static inline ts_wide ts_block_sum(const ts_block *block)
+{
+    return block->attention + block->mlp + block->residual;
+}
+
+#endif
