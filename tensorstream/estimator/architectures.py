@@ -92,6 +92,78 @@ def qwen1(config: Config) -> Numbers:
     return decoder(config, [layer], [0] * depth(config), tied=False)
 
 
+def gemma(config: Config) -> Numbers:
+    """Gemma 1: one key/value head where there is one, the embedding as head."""
+    return {**llama(config), "tied": 1}
+
+
+def gemma2(config: Config) -> Numbers:
+    """Gemma 2: a norm before and after each part, windows in every second layer."""
+    layer = attention(config, norms=4)
+    layer["ffn"] = pick(config, "intermediate_size")
+    windowed = {**layer, "window": pick(config, "sliding_window", default=4096)}
+    pattern = [i % 2 for i in range(depth(config))]
+    return {**decoder(config, [windowed, layer], pattern), "tied": 1, "softcap": 1}
+
+
+def phi(config: Config) -> Numbers:
+    """Phi-1.5 and 2: attention and MLP beside each other from one norm, biases throughout."""
+    layer = attention(config, qkv_bias=1, out_bias=1, mlp_bias=1, gated=0, norms=1, parallel=1)
+    layer["ffn"] = pick(config, "intermediate_size")
+    own = {"norm": "layer", "norm_bias": 1, "tied": False, "head_bias": 1}
+    return decoder(config, [layer], [0] * depth(config), **own)
+
+
+def phi3(config: Config) -> Numbers:
+    return llama(config, fused_qkv=1, fused_gate=1)
+
+
+def gpt_neox(config: Config) -> Numbers:
+    """GPT-NeoX, Pythia, StableLM alpha: both parts from norms of their own."""
+    parallel = int(bool(config.get("use_parallel_residual", True)))
+    layer = attention(
+        config, fused_qkv=1, qkv_bias=1, out_bias=1, mlp_bias=1, gated=0, parallel=parallel
+    )
+    layer["ffn"] = pick(config, "intermediate_size")
+    own = {"norm": "layer", "norm_bias": 1, "tied": False}
+    return decoder(config, [layer], [0] * depth(config), **own)
+
+
+def falcon(config: Config) -> Numbers:
+    """Falcon: one key/value head (7B) or groups (40B, 180B), no gate."""
+    hidden, heads = pick(config, "hidden_size"), pick(config, "num_attention_heads", "n_head")
+    grouped = bool(config.get("new_decoder_architecture"))
+    kv_heads = pick(config, "num_kv_heads", default=heads) if grouped else 1
+    if not grouped and not config.get("multi_query", True):
+        kv_heads = heads
+    bias = int(bool(config.get("bias")))
+    layer = {
+        "heads": heads, "kv_heads": kv_heads, "head_dim": _share(hidden, heads),
+        "fused_qkv": 1, "qkv_bias": bias, "out_bias": bias, "mlp_bias": bias, "gated": 0,
+        "norms": 2 if grouped else 1, "parallel": int(bool(config.get("parallel_attn", True))),
+        "ffn": pick(config, "ffn_hidden_size", default=4 * hidden),
+    }  # fmt: skip
+    own = {"norm": "layer", "norm_bias": 1, "tied": True}
+    return decoder(config, [layer], [0] * depth(config), **own)
+
+
+def chatglm(config: Config) -> Numbers:
+    """ChatGLM 2 and 3, GLM-4-9B: a few key/value groups, gate and up in one."""
+    heads = pick(config, "num_attention_heads")
+    groups = config["multi_query_group_num"] if config.get("multi_query_attention") else heads
+    layer = {
+        "heads": heads, "kv_heads": groups, "head_dim": pick(config, "kv_channels"),
+        "fused_qkv": 1, "fused_gate": 1, "qkv_bias": int(bool(config.get("add_qkv_bias"))),
+        "ffn": pick(config, "ffn_hidden_size"),
+    }  # fmt: skip
+    vocab = {"vocab_size": pick(config, "padded_vocab_size", "vocab_size")}
+    return decoder({**config, **vocab}, [layer], [0] * depth(config), tied=False)
+
+
+def baichuan(config: Config) -> Numbers:
+    return llama(config, fused_qkv=1)
+
+
 def moe(config: Config, layer: Numbers, **more: int) -> Numbers:
     """The layer with experts instead of its dense MLP."""
     return {
@@ -117,8 +189,16 @@ def qwen3_moe(config: Config) -> Numbers:
 
 
 FAMILIES: dict[str, Callable[[Config], Numbers]] = {
+    "baichuan": baichuan,
+    "chatglm": chatglm,
+    "falcon": falcon,
+    "gemma": gemma,
+    "gemma2": gemma2,
+    "gpt_neox": gpt_neox,
     "llama": llama,
     "mistral": llama,
+    "phi": phi,
+    "phi3": phi3,
     "qwen": qwen1,
     "qwen2": qwen2,
     "qwen2_moe": qwen2_moe,
