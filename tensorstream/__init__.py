@@ -118,13 +118,22 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-def open(source: str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module) -> Checkpoint:
+def open(
+    source: str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module,
+    *,
+    base: Checkpoint | None = None,
+    verify: bool = True,
+) -> Checkpoint:
     """Open a checkpoint by what is in it; reads and checks its headers only.
 
     Args:
         source: a safetensors, GGUF, PyTorch zip (.pt .pth .bin), .npy or .npz file; an
             index json over shards, or a folder holding one; a Hub id whose files are in
             the local cache; a mapping of names to arrays; a live torch.nn.Module.
+        base: the checkpoint that compressed differences were made against; only needed
+            for a file that was saved so.
+        verify: compare each chunk of a compressed tensor with its hash before it is
+            unpacked.  Without it damage may go unseen, and no more than that.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -135,4 +144,4 @@ def open(source: str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module) -
     >>> with ts.open("model.safetensors") as ckpt:
     ...     print(ckpt)
     """
-    return Checkpoint(source)
+    return Checkpoint(source, base=base, verify=verify)

@@ -50,8 +50,10 @@ class TensorInfo(NamedTuple):
         expert: number of the expert, or None.
         stack: the part of the name before the layer's number: "model.layers".
         strides: in elements, None when row-major and contiguous.
-        storage: "stored", "swapped" (big-endian), "deflated", "deflated-swapped".
+        storage: "stored", "swapped" (big-endian), "deflated", "deflated-swapped", "framed"
+            (compressed by this package; docs/format.md).
         alias_of: name of the first tensor on the same memory, or None.
+        stored_nbytes: bytes that it takes in the file.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TensorInfo(NamedTuple):
     strides: tuple[int, ...] | None
     storage: str
     alias_of: str | None
+    stored_nbytes: int
 
     @property
     def numpy_dtype(self) -> np.dtype[Any] | None:
@@ -117,13 +120,39 @@ class Checkpoint:
     use one checkpoint.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(
+        self, source: Any, *, base: Checkpoint | None = None, verify: bool = True
+    ) -> None:
+        below = base.catalog if base is not None else None
+        self._begin(source, *open_catalog(source, below), base, not verify)
+
+    def _begin(
+        self,
+        source: Any,
+        catalog: _core.Catalog,
+        label: str,
+        base: Checkpoint | None = None,
+        trust: bool = False,
+    ) -> None:
         self._source = source
-        self._catalog, self._label = open_catalog(source)
+        self._catalog, self._label = catalog, label
+        self._base, self._trust = base, trust
         self._metadata: dict[str, Any] | None = None
         self._closed = False
 
+    @classmethod
+    def _of_catalog(cls, catalog: _core.Catalog, label: str) -> Checkpoint:
+        """A checkpoint of what the core has opened."""
+        made = cls.__new__(cls)
+        made._begin(None, catalog, label)
+        return made
+
     # -- a mapping of names --
+
+    @property
+    def trusts(self) -> bool:
+        """Was it opened with verify=False?"""
+        return self._trust
 
     @property
     def catalog(self) -> _core.Catalog:
@@ -182,9 +211,9 @@ class Checkpoint:
     def tensor(self, row: int) -> TensorInfo:
         """The TensorInfo of a row number."""
         catalog = self.catalog
-        name, dtype, shape, elements, nbytes, file, offset, strides, storage, alias = (
-            catalog.tensor(row)
-        )
+        (
+            name, dtype, shape, elements, nbytes, file, offset, strides, storage, alias, stored,
+        ) = catalog.tensor(row)  # fmt: skip
         kind, marks, layer, expert, stack = catalog.role(row)
         return TensorInfo(
             name=name,
@@ -202,6 +231,7 @@ class Checkpoint:
             strides=strides,
             storage=storage,
             alias_of=catalog.name(alias) if alias != row else None,
+            stored_nbytes=stored,
         )
 
     # -- what it holds --
@@ -526,32 +556,47 @@ class Checkpoint:
         """Check structure, that no file changed, and every checksum that the files carry.
 
         Opening has already checked the structure to the byte.  Archives (torch, npz) carry
-        a CRC-32 for each member, which is compared; other formats carry none.
+        a CRC-32 for each member, compressed tensors a hash for each chunk; every one is
+        compared, and every damaged chunk is listed.  Other tensors carry none.
         """
         problems: list[str] = []
         try:
             self.catalog.check()
         except _core.ChangedError as error:
-            problems.append(str(error))
+            return Verification(False, [str(error)], 0, len(self), 0)
         members = self.catalog.members()
-        if len(members) and not problems:
+        framed = [row for row in range(len(self)) if self.catalog.frame(row) is not None]
+        problems += self._verify_frames(framed, progress, threads)
+        if len(members):
             problems += self._verify_members(members, progress, threads)
-        covered = len(members) > 0
-        nbytes = members.totals()[0] if covered else 0
+        covered = len(self) if len(members) else len(framed)
         return Verification(
             ok=not problems,
             problems=problems,
-            checked=len(members),
-            unchecked=0 if covered else len(self),
-            nbytes=nbytes,
+            checked=len(members) + len(framed),
+            unchecked=len(self) - covered,
+            nbytes=members.totals()[0] + sum(self.tensor(row).nbytes for row in framed),
         )
+
+    def _verify_frames(self, rows: list[int], progress: Any, threads: int | None) -> list[str]:
+        """A sentence for each damaged chunk; tensors are shared out among threads."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        catalog = self.catalog
+        first = [row for row in rows if catalog.tensor(row)[9] == row]
+        problems = []
+        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+            for row, found in zip(first, pool.map(catalog.damage, first), strict=True):
+                info = self.tensor(row)
+                problems += [
+                    f"{info.file}: tensor {info.name!r}: {sentence}" for *_, sentence in found
+                ]
+        return problems
 
     def _verify_members(
         self, members: _core.Catalog, progress: Any, threads: int | None
     ) -> list[str]:
-        view = Checkpoint.__new__(Checkpoint)
-        view._source, view._catalog, view._label = None, members, self._label
-        view._metadata, view._closed = {}, False
+        view = Checkpoint._of_catalog(members, self._label)
         wanted = [Wanted(row, 0, members.tensor(row)[3]) for row in range(len(members))]
         try:
             found = view._look(
@@ -592,7 +637,9 @@ class Checkpoint:
     def __reduce__(self) -> Any:
         if not isinstance(self._source, (str, os.PathLike)):
             raise TypeError("only a checkpoint of files can be pickled: it is opened again")
-        return _reopen, (os.path.abspath(self._label), file_marks(self))
+        return _reopen, (
+            os.path.abspath(self._label), file_marks(self), self._base, not self._trust,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         if self._closed:
@@ -616,9 +663,11 @@ class Checkpoint:
         return f"{head}<table><tr>{titles}</tr>{rows}</table>{more}"
 
 
-def _reopen(path: str, marks: list[dict[str, Any]]) -> Checkpoint:
+def _reopen(
+    path: str, marks: list[dict[str, Any]], base: Checkpoint | None, verify: bool
+) -> Checkpoint:
     """Unpickle: open again, and refuse files that are not what they were."""
-    checkpoint = Checkpoint(path)
+    checkpoint = Checkpoint(path, base=base, verify=verify)
     now = file_marks(checkpoint)
     if [(one["size"], one["mtime_ns"]) for one in now] != [
         (one["size"], one["mtime_ns"]) for one in marks

@@ -35,8 +35,11 @@ _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+\Z")
 
 
-def open_catalog(source: Any) -> tuple[_core.Catalog, str]:
+def open_catalog(source: Any, base: _core.Catalog | None = None) -> tuple[_core.Catalog, str]:
     """The catalog of a source and a label for people.
+
+    Args:
+        base: where compressed differences find the tensors that they differ from.
 
     Raises:
         FileNotFoundError: nothing at that path, and no such repository in the Hub cache.
@@ -45,7 +48,7 @@ def open_catalog(source: Any) -> tuple[_core.Catalog, str]:
     """
     if isinstance(source, (str, os.PathLike)):
         path = find_file(source)
-        return _core.open_catalog(path), os.fspath(path)
+        return _core.open_catalog(path, base=base), os.fspath(path)
     if isinstance(source, Mapping):
         return _core.memory_catalog(_flat_rows(source)), "arrays in memory"
     if is_module(source):

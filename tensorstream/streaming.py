@@ -140,7 +140,9 @@ class Run:
         rows: list[Any] = list(map(tuple, wanted))
         if destinations is not None:
             rows = [(*row, into) for row, into in zip(rows, destinations, strict=True)]
-        self.core = _core.stream(self._catalog, rows, sink=sink, **chosen.arguments())
+        self.core = _core.stream(
+            self._catalog, rows, sink=sink, trust=checkpoint.trusts, **chosen.arguments()
+        )
         self._rate = Rate()
         self._layers: LayerCount | None = None
         self._last: Progress | None = None
@@ -446,7 +448,9 @@ def make_plan(
 ) -> Plan:
     catalog = checkpoint.catalog
     rows: list[Any] = list(map(tuple, wanted))
-    told = _core.forecast(catalog, rows, sink="arrays", **chosen.arguments())
+    told = _core.forecast(
+        catalog, rows, sink="arrays", trust=checkpoint.trusts, **chosen.arguments()
+    )
     return Plan(
         peak_bytes=told["peak_bytes"],
         budget=chosen.budget,

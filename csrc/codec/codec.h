@@ -146,6 +146,8 @@ void ts_frame_free(ts_frame *frame); /* NULL is fine */
 const ts_frame_info *ts_frame_facts(const ts_frame *frame);
 const char *ts_frame_base(const ts_frame *frame, size_t *size); /* its name */
 uint64_t ts_frame_memory(const ts_frame *frame); /* bytes that it holds */
+uint64_t ts_frame_memory_of(uint64_t chunk_count); /* at most, beforehand */
+uint64_t ts_frame_room(uint32_t chunk_bytes); /* a stored chunk has no more */
 ts_frame_chunk ts_frame_find(const ts_frame *frame, uint64_t chunk);
 
 /* Scratch memory of one thread, either way.  Grows to what a chunk of

@@ -411,6 +411,17 @@ uint64_t ts_frame_memory(const ts_frame *frame)
     return sizeof *frame + frame->info.base_size + frame->info.table_size;
 }
 
+uint64_t ts_frame_memory_of(uint64_t chunk_count)
+{
+    return sizeof(ts_frame) + TS_FRAME_MOST_NAME
+         + ts_round_up(chunk_count * TS_FRAME_ROW, TS_FRAME_ALIGN);
+}
+
+uint64_t ts_frame_room(uint32_t chunk_bytes)
+{
+    return ts_frame_bound(chunk_bytes);
+}
+
 /* ---- one chunk -------------------------------------------------------- */
 
 /* Which chunk an error of its insides is about. */

@@ -21,6 +21,7 @@ struct ts_catalog {
     ts_tensor *rows;    /* owned */
     ts_value *values;   /* owned */
     ts_file **files;    /* owned, each retained */
+    ts_catalog *base;   /* retained; NULL when it was not opened over one */
     uint32_t row_count, value_count, file_count;
     uint32_t row_room, value_room, file_room;
     name_index row_names, value_names;
@@ -28,6 +29,7 @@ struct ts_catalog {
 
 struct ts_draft {
     ts_catalog *catalog; /* owned until finished; one reference */
+    ts_open_options asked; /* base is the catalog's */
     uint32_t *given;     /* owned: per value, file_count when last given */
     uint32_t given_room;
 };
@@ -56,6 +58,7 @@ void ts_catalog_release(ts_catalog *catalog)
         return;
     for (uint32_t i = 0; i < catalog->file_count; i++)
         ts_file_release(catalog->files[i]);
+    ts_catalog_release(catalog->base);
     free(catalog->files);
     free(catalog->rows);
     free(catalog->values);
@@ -143,6 +146,18 @@ void ts_draft_free(ts_draft *draft)
     ts_catalog_release(draft->catalog);
     free(draft->given);
     free(draft);
+}
+
+void ts_draft_options(ts_draft *draft, const ts_open_options *options)
+{
+    draft->asked = *options;
+    if (options->base != NULL)
+        draft->catalog->base = ts_catalog_retain(options->base);
+}
+
+const ts_open_options *ts_draft_asked(const ts_draft *draft)
+{
+    return &draft->asked;
 }
 
 ts_arena *ts_draft_arena(ts_draft *draft) { return draft->catalog->arena; }
@@ -376,6 +391,7 @@ static ts_status find_extent(ts_tensor *row, uint64_t at, ts_error *error)
 {
     uint64_t span, extent = row->size;
 
+    if (row->storage == TS_FRAMED) return TS_OK; /* the frame's own size */
     if (ts_tensor_is_deflated(row)) return check_deflated(row, at, error);
     if (row->strides != NULL) {
         TS_TRY(strided_span(row, at, &span, error));
@@ -476,6 +492,54 @@ ts_status ts_draft_tensor(ts_draft *draft, const ts_tensor *row, uint64_t at,
 
     if (status == TS_OK) status = add_row(draft, &copy, at, error);
     return ts_error_in_tensor(error, status, row->name.bytes, row->name.size);
+}
+
+static ts_status keep_frame(ts_arena *arena, const ts_framing *from,
+                            const ts_framing **out, ts_error *error)
+{
+    void *kept;
+    char *name;
+
+    TS_TRY(ts_arena_copy(arena, from->base_name.bytes, from->base_name.size,
+                         &name, error));
+    TS_TRY(ts_arena_take(arena, sizeof *from, &kept, error));
+    ts_framing *frame = kept;
+    *frame = *from;
+    frame->base_name.bytes = name;
+    *out = frame;
+    return TS_OK;
+}
+
+static ts_status reveal(ts_draft *draft, ts_tensor *row, uint64_t at,
+                        ts_error *error)
+{
+    ts_arena *arena = draft->catalog->arena;
+
+    TS_TRY(count_elements(row, at, error));
+    TS_TRY(count_bytes(row, at, error));
+    TS_TRY(check_inside(draft, row, at, error));
+    TS_TRY(keep(arena, row->shape, row->ndim, &row->shape, error));
+    if (row->frame == NULL) return TS_OK;
+    return keep_frame(arena, row->frame, &row->frame, error);
+}
+
+ts_status ts_draft_reveal(ts_draft *draft, uint32_t number,
+                          const ts_tensor *facts, uint64_t at,
+                          ts_error *error)
+{
+    ts_tensor row = draft->catalog->rows[number];
+
+    row.dtype = facts->dtype;
+    row.file = facts->file;
+    row.ndim = facts->ndim;
+    row.shape = facts->shape;
+    row.offset = facts->offset;
+    row.extent = facts->extent;
+    row.storage = facts->storage;
+    row.frame = facts->frame;
+    TS_TRY(reveal(draft, &row, at, error));
+    draft->catalog->rows[number] = row;
+    return TS_OK;
 }
 
 uint32_t ts_draft_count(const ts_draft *draft)
@@ -667,11 +731,14 @@ static ts_status find_aliases(ts_catalog *catalog, ts_error *error)
 
 ts_status ts_draft_finish(ts_draft *draft, ts_catalog **out, ts_error *error)
 {
-    ts_status status = find_aliases(draft->catalog, error);
+    ts_catalog *catalog = draft->catalog;
+    ts_status status =
+        ts_framed_resolve(draft, catalog, catalog->base, error);
 
     *out = NULL;
+    if (status == TS_OK) status = find_aliases(catalog, error);
     if (status == TS_OK) {
-        *out = draft->catalog;
+        *out = catalog;
         draft->catalog = NULL;
     }
     ts_draft_free(draft);

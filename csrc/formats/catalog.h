@@ -20,6 +20,10 @@ ts_status ts_draft_finish(ts_draft *draft, ts_catalog **out, ts_error *error);
  * Already checked by the caller against the bytes that could hold them. */
 ts_status ts_draft_expect(ts_draft *draft, uint64_t tensors, ts_error *error);
 
+/* How it was asked for; all zeros unless said.  The base is retained. */
+void ts_draft_options(ts_draft *draft, const ts_open_options *options);
+const ts_open_options *ts_draft_asked(const ts_draft *draft);
+
 ts_arena *ts_draft_arena(ts_draft *draft);
 void ts_draft_format(ts_draft *draft, ts_format format);
 
@@ -40,6 +44,22 @@ uint32_t ts_draft_count(const ts_draft *draft);
 /* Good until the next ts_draft_tensor.  Aliases are found at the end. */
 const ts_tensor *ts_draft_row(const ts_draft *draft, uint32_t row);
 bool ts_draft_find(const ts_draft *draft, ts_name name, uint32_t *row);
+
+/* What a row turned out to be on a closer look: dtype, ndim, shape, file,
+ * offset, extent, storage and frame are those of `facts`, the rest stays.  A
+ * frame is copied, with its name.  at is as for ts_draft_tensor. */
+ts_status ts_draft_reveal(ts_draft *draft, uint32_t row,
+                          const ts_tensor *facts, uint64_t at,
+                          ts_error *error);
+
+/* Rows from `first` on are frames, of which file holds the bytes: read the
+ * front of each. */
+ts_status ts_framed_adopt(ts_file *file, ts_draft *draft, uint32_t first,
+                          ts_error *error);
+/* Find the bases of differences and repeats, once all rows are there: in the
+ * draft's own catalog, then in the one below it (NULL is fine). */
+ts_status ts_framed_resolve(ts_draft *draft, ts_catalog *own,
+                            ts_catalog *below, ts_error *error);
 
 /* Add a metadata value; key and bytes are copied.  A key that the same file
  * has given before is TS_FORMAT; of keys that several files give (each shard

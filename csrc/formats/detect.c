@@ -126,14 +126,15 @@ static ts_status parse(ts_file *file, ts_draft *draft, ts_error *error)
     return parse_head(file, &head, index, draft, error);
 }
 
-ts_status ts_catalog_open_file(ts_file *file, ts_catalog **out,
-                               ts_error *error)
+static ts_status open_file(ts_file *file, const ts_open_options *options,
+                           ts_catalog **out, ts_error *error)
 {
     ts_draft *draft;
     ts_status status;
 
     *out = NULL;
     TS_TRY(ts_draft_new(TS_FORMAT_SAFETENSORS, &draft, error));
+    ts_draft_options(draft, options);
     status = parse(file, draft, error);
     if (status == TS_OK)
         status = ts_draft_finish(draft, out, error);
@@ -142,14 +143,26 @@ ts_status ts_catalog_open_file(ts_file *file, ts_catalog **out,
     return ts_error_in_file(error, status, ts_file_path(file));
 }
 
-ts_status ts_catalog_open(const char *path, ts_catalog **out, ts_error *error)
+ts_status ts_catalog_open_file(ts_file *file, ts_catalog **out,
+                               ts_error *error)
+{
+    return open_file(file, &(ts_open_options){0}, out, error);
+}
+
+ts_status ts_catalog_open_with(const char *path, const ts_open_options *options,
+                               ts_catalog **out, ts_error *error)
 {
     ts_file *file;
     ts_status status;
 
     *out = NULL;
     TS_TRY(ts_file_open(path, &file, error));
-    status = ts_catalog_open_file(file, out, error);
+    status = open_file(file, options, out, error);
     ts_file_release(file);
     return status;
+}
+
+ts_status ts_catalog_open(const char *path, ts_catalog **out, ts_error *error)
+{
+    return ts_catalog_open_with(path, &(ts_open_options){0}, out, error);
 }

@@ -44,7 +44,25 @@ typedef enum {
     TS_DEFLATED, /* a raw DEFLATE stream; size is its length in the file, the
                     first `skip` bytes of what it holds come before the data */
     TS_DEFLATED_SWAPPED,
+    TS_FRAMED,   /* a frame of the codec (docs/format.md) within `extent` */
 } ts_storage;
+
+/* What a row that is a frame says besides. */
+typedef struct {
+    uint64_t digest;      /* of the unpacked bytes: ts_frame_digest */
+    uint64_t room;        /* bytes from offset on that are the frame's; behind
+                             the frame they are zeros */
+    uint64_t chunk_count;
+    uint32_t chunk_bytes; /* of a full chunk, unpacked */
+    /* What a difference, or a repeat, refers to; no name for a plain frame. */
+    ts_name base_name;
+    uint64_t base_digest;
+    bool is_delta;        /* XOR to the base; else it is the base's bytes */
+    const struct ts_catalog *home; /* that holds the base: the row's own, or
+                                      the one it was opened over; NULL when
+                                      neither does */
+    uint32_t base;        /* the row there */
+} ts_framing;
 
 typedef struct {
     ts_name name;
@@ -67,6 +85,7 @@ typedef struct {
     uint32_t alias_of;       /* first row on the same bytes with the same dtype,
                                 shape and strides (tied weights), or its own
                                 row number */
+    const ts_framing *frame; /* TS_FRAMED only, else NULL */
     uint8_t storage;         /* ts_storage */
     bool has_crc32;
 } ts_tensor;
@@ -106,9 +125,23 @@ typedef struct {
 
 typedef struct ts_catalog ts_catalog;
 
+/* The key of __metadata__ by which a safetensors file says that each of its
+ * tensors is a frame, and the value that we write and read. */
+#define TS_FRAMES_KEY "tensorstream.frames"
+#define TS_FRAMES_VERSION "1"
+
+typedef struct {
+    ts_catalog *base; /* where differences find their bases; retained; may be
+                         NULL */
+    bool as_stored;   /* frames stay the U8 tensors that the file says */
+    bool lenient;     /* only those whose front is damaged do: to salvage */
+} ts_open_options;
+
 /* Open any one file by what is in it (magic, not suffix), the rest of a GGUF
  * split, or an index json with its shards. */
 ts_status ts_catalog_open(const char *path, ts_catalog **out, ts_error *error);
+ts_status ts_catalog_open_with(const char *path, const ts_open_options *options,
+                               ts_catalog **out, ts_error *error);
 /* The same over an open file, which is retained.  The fuzz targets' door. */
 ts_status ts_catalog_open_file(ts_file *file, ts_catalog **out,
                                ts_error *error);

@@ -53,6 +53,7 @@ typedef struct {
     uint64_t end;    /* of the tensors so far, while they are in order */
     bool in_order;
     bool has_metadata;
+    bool has_frames;   /* each tensor is a frame of the codec */
     ts_name last_dtype; /* nearly always the next one's too */
     ts_dtype dtype;
 } walk;
@@ -235,6 +236,18 @@ static ts_status take_tensor(walk *at, ts_name name, uint64_t position,
 
 /* ---- the header ------------------------------------------------------- */
 
+static ts_status take_frames_version(walk *at, ts_name text, uint64_t position,
+                                     ts_error *error)
+{
+    if (!IS_WORD(text, TS_FRAMES_VERSION))
+        return ts_fail_at(error, TS_UNSUPPORTED, position,
+                          "its tensors are frames of version '%.*s', this "
+                          "program reads version " TS_FRAMES_VERSION,
+                          (int)ts_min(text.size, 20), text.bytes);
+    at->has_frames = true;
+    return TS_OK;
+}
+
 static ts_status take_string_value(walk *at, ts_name key, ts_error *error)
 {
     uint64_t position = ts_json_position(&at->json);
@@ -245,6 +258,8 @@ static ts_status take_string_value(walk *at, ts_name key, ts_error *error)
                           "__metadata__ '%.*s' is not a string",
                           (int)ts_min(key.size, 100), key.bytes);
     TS_TRY(ts_json_string(&at->json, &text, error));
+    if (IS_WORD(key, TS_FRAMES_KEY))
+        TS_TRY(take_frames_version(at, text, position, error));
     ts_value value = {
         .key = key,
         .kind = TS_VALUE_STRING,
@@ -394,7 +409,9 @@ static ts_status parse(ts_file *file, uint32_t index, ts_draft *draft,
     TS_TRY(ts_draft_expect(draft, count_entries(text, size), error));
     ts_json_start(&at.json, text, size, LENGTH);
     TS_TRY(take_header(&at, error));
-    return check_places(&at, error);
+    TS_TRY(check_places(&at, error));
+    if (!at.has_frames || ts_draft_asked(draft)->as_stored) return TS_OK;
+    return ts_framed_adopt(file, draft, at.first, error);
 }
 
 static ts_status read_length(ts_file *file, size_t *out, ts_error *error)

@@ -101,7 +101,7 @@ static PyObject *Catalog_tensor(PyObject *op, PyObject *number)
 {
     const ts_tensor *tensor = row_of(op, number);
     static const char *const storages[] = {"stored", "swapped", "deflated",
-                                           "deflated-swapped"};
+                                           "deflated-swapped", "framed"};
     if (tensor == NULL) return NULL;
     PyObject *name = ts_py_name(tensor->name);
     PyObject *shape = ts_py_shape(tensor->shape, tensor->ndim);
@@ -112,11 +112,12 @@ static PyObject *Catalog_tensor(PyObject *op, PyObject *number)
         Py_XDECREF(strides);
         return NULL;
     }
-    return Py_BuildValue("(NsNKKIKNsI)", name, ts_dtype_name(tensor->dtype),
+    return Py_BuildValue("(NsNKKIKNsIK)", name, ts_dtype_name(tensor->dtype),
                          shape, (unsigned long long)tensor->elements,
                          (unsigned long long)tensor->size, tensor->file,
                          (unsigned long long)tensor->offset, strides,
-                         storages[tensor->storage], tensor->alias_of);
+                         storages[tensor->storage], tensor->alias_of,
+                         (unsigned long long)tensor->extent);
 }
 
 static PyObject *Catalog_role(PyObject *op, PyObject *number)
@@ -345,6 +346,66 @@ static PyObject *Catalog_crc32(PyObject *op, PyObject *number)
     return PyLong_FromUnsignedLongLong(tensor->crc32);
 }
 
+/* (digest, chunk bytes, chunks, base or None, is a difference). */
+static PyObject *Catalog_frame(PyObject *op, PyObject *number)
+{
+    const ts_tensor *tensor = row_of(op, number);
+    if (tensor == NULL) return NULL;
+    const ts_framing *frame = tensor->frame;
+    if (frame == NULL) Py_RETURN_NONE;
+    PyObject *base = frame->base_name.size > 0 ? ts_py_name(frame->base_name)
+                                               : Py_NewRef(Py_None);
+    if (base == NULL) return NULL;
+    return Py_BuildValue("(KIKNO)", (unsigned long long)frame->digest,
+                         frame->chunk_bytes,
+                         (unsigned long long)frame->chunk_count, base,
+                         frame->is_delta ? Py_True : Py_False);
+}
+
+static PyObject *damage_list(const ts_damages *damages)
+{
+    PyObject *list = PyList_New((Py_ssize_t)damages->count);
+    if (list == NULL) return NULL;
+    for (size_t i = 0; i < damages->count; i++) {
+        const ts_damage *one = &damages->items[i];
+        PyObject *item;
+        if (one->chunk >= TS_DAMAGE_PADDING)
+            item = Py_BuildValue("(OKKs)", Py_None,
+                                 (unsigned long long)one->first,
+                                 (unsigned long long)one->elements,
+                                 one->error.message);
+        else
+            item = Py_BuildValue("(KKKs)", (unsigned long long)one->chunk,
+                                 (unsigned long long)one->first,
+                                 (unsigned long long)one->elements,
+                                 one->error.message);
+        if (item == NULL) {
+            Py_DECREF(list);
+            return NULL;
+        }
+        PyList_SetItem(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+static PyObject *Catalog_damage(PyObject *op, PyObject *number)
+{
+    ts_state *state = ts_state_of_self(op);
+    ts_damages damages = {0};
+    ts_status status;
+    ts_error error;
+
+    if (row_of(op, number) == NULL) return NULL;
+    uint32_t row = (uint32_t)PyLong_AsUnsignedLong(number);
+    Py_BEGIN_ALLOW_THREADS
+    status = ts_damage_find(ts_py_catalog(op), row, &damages, &error);
+    Py_END_ALLOW_THREADS
+    PyObject *list = status == TS_OK ? damage_list(&damages)
+                                     : ts_py_raise(state, &error);
+    ts_damages_free(&damages);
+    return list;
+}
+
 static PyObject *Catalog_format(PyObject *op, void *closure)
 {
     (void)closure;
@@ -372,7 +433,7 @@ static PyMethodDef methods[] = {
      "find(name, /)\n--\n\nThe row of that name, or None."},
     {"tensor", Catalog_tensor, METH_O,
      "tensor(row, /)\n--\n\n(name, dtype, shape, elements, nbytes, file, "
-     "offset, strides, storage, alias_of)."},
+     "offset, strides, storage, alias_of, extent)."},
     {"role", Catalog_role, METH_O,
      "role(row, /)\n--\n\n(kind, marks, layer, expert, stack)."},
     {"files", Catalog_files, METH_NOARGS,
@@ -393,6 +454,12 @@ static PyMethodDef methods[] = {
      "members()\n--\n\nA catalog of the archive members with a checksum."},
     {"crc32", Catalog_crc32, METH_O,
      "crc32(row, /)\n--\n\nThe checksum that the file carries, or None."},
+    {"frame", Catalog_frame, METH_O,
+     "frame(row, /)\n--\n\n(digest, bytes of a chunk, chunks, name of the "
+     "base or None, is a difference) of a compressed tensor, or None."},
+    {"damage", Catalog_damage, METH_O,
+     "damage(row, /)\n--\n\n[(chunk or None, first element, elements, "
+     "sentence), ...]: what cannot be read of a compressed tensor."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -423,17 +490,34 @@ int ts_py_add_catalog(PyObject *module, ts_state *state)
 
 /* ---- ways to a catalog ------------------------------------------------------ */
 
-static PyObject *open_catalog(PyObject *module, PyObject *argument)
+static PyObject *open_catalog(PyObject *module, PyObject *args,
+                              PyObject *kwargs)
 {
+    static char *names[] = {"", "base", "as_stored", "lenient", NULL};
     ts_state *state = ts_state_of(module);
-    PyObject *path;
+    PyObject *path, *base = Py_None;
+    int as_stored = 0, lenient = 0;
     ts_catalog *catalog;
     ts_status status;
     ts_error error;
 
-    if (!PyUnicode_FSConverter(argument, &path)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$Opp:open_catalog",
+                                     names, PyUnicode_FSConverter, &path,
+                                     &base, &as_stored, &lenient))
+        return NULL;
+    if (base != Py_None && !Py_IS_TYPE(base, state->Catalog)) {
+        Py_DECREF(path);
+        PyErr_SetString(PyExc_TypeError, "base must be a Catalog or None");
+        return NULL;
+    }
+    ts_open_options options = {
+        .base = base != Py_None ? ts_py_catalog(base) : NULL,
+        .as_stored = as_stored != 0,
+        .lenient = lenient != 0,
+    };
     Py_BEGIN_ALLOW_THREADS
-    status = ts_catalog_open(PyBytes_AsString(path), &catalog, &error);
+    status = ts_catalog_open_with(PyBytes_AsString(path), &options, &catalog,
+                                  &error);
     Py_END_ALLOW_THREADS
     Py_DECREF(path);
     if (status != TS_OK) return ts_py_raise(state, &error);
@@ -543,8 +627,12 @@ static PyObject *memory_catalog(PyObject *module, PyObject *rows)
 }
 
 PyMethodDef ts_py_catalog_functions[] = {
-    {"open_catalog", open_catalog, METH_O,
-     "open_catalog(path, /)\n--\n\nOpen a checkpoint file by its content."},
+    {"open_catalog", (PyCFunction)(void (*)(void))open_catalog,
+     METH_VARARGS | METH_KEYWORDS,
+     "open_catalog(path, /, *, base=None, as_stored=False, lenient=False)"
+     "\n--\n\nOpen a checkpoint file by its content.  base: a Catalog where "
+     "differences find what they differ from.  as_stored: compressed tensors "
+     "stay the U8 tensors of the file; lenient: damaged ones do."},
     {"memory_catalog", memory_catalog, METH_O,
      "memory_catalog(rows, /)\n--\n\n"
      "A catalog over arrays: [(name, dtype, shape, buffer), ...]."},

@@ -415,23 +415,25 @@ static PyObject *make(PyObject *module, PyObject *args, PyObject *kwargs,
 {
     static char *names[] = {"catalog", "wanted",     "sink",    "form",
                             "dtype",   "budget",     "threads", "engine",
-                            "chunk_size", "stats", "checksum", NULL};
+                            "chunk_size", "stats", "checksum", "trust", NULL};
     ts_state *state = ts_state_of(module);
     ts_stream_options options = {0};
     PyObject *catalog, *rows, *dtype = Py_None, *result = NULL;
     const char *sink, *form, *engine, *checksum;
     unsigned long long budget, chunk_size;
-    int stats;
+    int stats, trust;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!O!$ssOKisKps:stream", names, state->Catalog,
+            args, kwargs, "O!O!$ssOKisKpsp:stream", names, state->Catalog,
             &catalog, &PyList_Type, &rows, &sink, &form, &dtype, &budget,
-            &options.threads, &engine, &chunk_size, &stats, &checksum)
+            &options.threads, &engine, &chunk_size, &stats, &checksum,
+            &trust)
         || !read_names(&options, sink, form, engine, checksum, dtype))
         return NULL;
     options.budget = budget;
     options.chunk_size = chunk_size;
     options.looks.stats = stats != 0;
+    options.trust = trust != 0;
 
     Stream *self = PyObject_New(Stream, state->Stream);
     if (self == NULL) return NULL;
@@ -462,13 +464,13 @@ PyMethodDef ts_py_stream_functions[] = {
     {"stream", (PyCFunction)(void (*)(void))stream,
      METH_VARARGS | METH_KEYWORDS,
      "stream(catalog, wanted, *, sink, form, dtype, budget, threads, engine, "
-     "chunk_size, stats, checksum)\n--\n\n"
+     "chunk_size, stats, checksum, trust)\n--\n\n"
      "A Stream over [(row, start, stop), ...] or, into memory, "
      "[(row, start, stop, buffer), ...]."},
     {"forecast", (PyCFunction)(void (*)(void))forecast,
      METH_VARARGS | METH_KEYWORDS,
      "forecast(catalog, wanted, *, sink, form, dtype, budget, threads, "
-     "engine, chunk_size, stats, checksum)\n--\n\n"
+     "engine, chunk_size, stats, checksum, trust)\n--\n\n"
      "What such a stream would do, before a byte is read."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,7 @@
 #include "fetch.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base.h"
 #include "core/slab.h"
@@ -13,6 +14,7 @@ struct ts_fetcher {
     ts_reader *reader;        /* owned */
     ts_buffer *stage;         /* retained */
     ts_inflating *inflating;  /* borrowed from the stream; may be NULL */
+    ts_unpacking *unpacking;  /* owned; may be NULL */
     ts_checksum *checksum;    /* owned; NULL when none is asked for */
     ts_looks looks;
 };
@@ -79,17 +81,20 @@ ts_status ts_recipe_find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
 /* ---- the fetcher ------------------------------------------------------- */
 
 ts_status ts_fetcher_new(ts_engine engine, ts_buffer *stage,
-                         ts_inflating *inflating, ts_looks looks,
-                         ts_fetcher **out, ts_error *error)
+                         ts_inflating *inflating, ts_unpacking *unpacking,
+                         ts_looks looks, ts_fetcher **out, ts_error *error)
 {
     ts_status status;
     ts_fetcher *fetcher = calloc(1, sizeof *fetcher);
 
     *out = NULL;
-    if (fetcher == NULL)
+    if (fetcher == NULL) {
+        ts_unpacking_free(unpacking);
         return ts_fail(error, TS_NOMEM, "cannot allocate a fetcher");
+    }
     fetcher->stage = ts_buffer_retain(stage);
     fetcher->inflating = inflating;
+    fetcher->unpacking = unpacking;
     fetcher->looks = looks;
     status = ts_reader_new(engine, &fetcher->reader, error);
     if (status == TS_OK && looks.checksum != TS_CHECKSUM_NONE)
@@ -106,6 +111,7 @@ void ts_fetcher_free(ts_fetcher *fetcher)
 {
     if (fetcher == NULL) return;
     ts_checksum_free(fetcher->checksum);
+    ts_unpacking_free(fetcher->unpacking);
     ts_reader_free(fetcher->reader);
     ts_buffer_release(fetcher->stage);
     free(fetcher);
@@ -222,7 +228,8 @@ uint64_t ts_fetch_shift(const ts_catalog *catalog, const ts_recipe *recipe,
                         const ts_chunk *chunk)
 {
     const ts_tensor *tensor = ts_catalog_tensor(catalog, chunk->row);
-    if (recipe->converts || tensor->strides != NULL || ts_tensor_is_deflated(tensor))
+    if (recipe->converts || tensor->strides != NULL || tensor->frame != NULL
+        || ts_tensor_is_deflated(tensor))
         return 0;
     uint64_t at = tensor->offset + in_bytes(recipe, chunk->start);
     uint64_t shift = at % TS_SLAB_GRAIN;
@@ -261,6 +268,32 @@ static ts_status by_tiles(const task *job, const ts_chunk *chunk, uint8_t *out,
     return TS_OK;
 }
 
+/* Chunk by chunk of its frame: into out, or into the unpacker's tile and from
+ * there. */
+static ts_status by_frames(const task *job, const ts_chunk *chunk,
+                           uint8_t *out, ts_error *error)
+{
+    const ts_recipe *recipe = job->recipe;
+    ts_fetcher *fetcher = job->fetcher;
+    bool stays = out != NULL && !recipe->converts;
+
+    for (uint64_t at = chunk->start; at < chunk->stop;) {
+        uint8_t *bytes, *into = NULL;
+        uint64_t got;
+        if (out != NULL) into = out + out_bytes(recipe, at - chunk->start);
+        TS_TRY(ts_unpacking_take(fetcher->unpacking, fetcher->reader,
+                                 job->file, job->tensor, in_bytes(recipe, at),
+                                 in_bytes(recipe, chunk->stop - at),
+                                 stays ? into : NULL, &bytes, &got, error));
+        job->outcome->file_bytes += got;
+        uint64_t count = got / recipe->widths.in_size * recipe->widths.block;
+        if (stays && bytes != into) memcpy(into, bytes, (size_t)got);
+        TS_TRY(finish(job, bytes, count, stays ? NULL : into, error));
+        at += count;
+    }
+    return TS_OK;
+}
+
 static ts_status whole(const task *job, const ts_chunk *chunk, uint8_t *out,
                        ts_error *error)
 {
@@ -282,7 +315,9 @@ ts_status ts_fetch(ts_fetcher *fetcher, const ts_catalog *catalog,
     outcome->file_bytes = 0;
     if (fetcher->checksum != NULL) ts_checksum_reset(fetcher->checksum);
     ts_status status = TS_OK;
-    if (chunk->stop > chunk->start)
+    if (chunk->stop > chunk->start && tensor->frame != NULL)
+        status = by_frames(&job, chunk, out, error);
+    else if (chunk->stop > chunk->start)
         status = out != NULL && !recipe->converts
                    ? whole(&job, chunk, out, error)
                    : by_tiles(&job, chunk, out, error);

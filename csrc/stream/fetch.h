@@ -12,6 +12,7 @@
 #include "formats/formats.h"
 #include "plan.h"
 #include "quant/quant.h"
+#include "unpacking.h"
 
 /* How one tensor becomes what was asked for. */
 typedef enum {
@@ -52,10 +53,12 @@ void ts_inflating_free(ts_inflating *inflating); /* NULL is fine */
 
 typedef struct ts_fetcher ts_fetcher;
 
-/* stage is retained; inflating may be NULL when nothing is deflated. */
+/* stage is retained; inflating may be NULL when nothing is deflated; unpacking
+ * is taken over, whether it succeeds or not, and is NULL when nothing is
+ * framed. */
 ts_status ts_fetcher_new(ts_engine engine, ts_buffer *stage,
-                         ts_inflating *inflating, ts_looks looks,
-                         ts_fetcher **out, ts_error *error);
+                         ts_inflating *inflating, ts_unpacking *unpacking,
+                         ts_looks looks, ts_fetcher **out, ts_error *error);
 void ts_fetcher_free(ts_fetcher *fetcher); /* NULL is fine */
 const ts_reader_stats *ts_fetcher_stats(const ts_fetcher *fetcher);
 

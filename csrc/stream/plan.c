@@ -10,12 +10,22 @@ void ts_plan_begin(ts_plan *plan, const ts_catalog *catalog,
                       0,       count > 0 ? items[0].start : 0};
 }
 
+/* The last border before `stop` of units that are unpacked together, if it is
+ * also one of `unit` and behind `at`; else stop. */
+static uint64_t on_grain(uint64_t at, uint64_t stop, uint64_t grain,
+                         uint64_t unit)
+{
+    if (grain == 0) return stop;
+    uint64_t border = stop / grain * grain;
+    return border > at && border % unit == 0 ? border : stop;
+}
+
 /* The end of a piece that starts at `at` and may hold `most` elements, which
  * are whole blocks: on the border of the largest sub-array that fits, at least on whole blocks.
  *
  *     shape (4, 6, 100): rows of 600, else rows of 100, else blocks */
 static uint64_t cut_at(const ts_tensor *tensor, uint64_t at, uint64_t most,
-                       uint64_t block)
+                       uint64_t block, uint64_t grain)
 {
     uint64_t unit = tensor->elements;
 
@@ -23,9 +33,9 @@ static uint64_t cut_at(const ts_tensor *tensor, uint64_t at, uint64_t most,
         unit /= tensor->shape[d]; /* not 0: the tensor has elements */
         if (unit > most || unit <= block || unit % block != 0) continue;
         uint64_t stop = (at + most) / unit * unit;
-        if (stop > at) return stop;
+        if (stop > at) return on_grain(at, stop, grain, unit);
     }
-    return at + most;
+    return on_grain(at, at + most, grain, block);
 }
 
 bool ts_plan_peek(const ts_plan *plan, uint64_t limit, ts_chunk *out)
@@ -42,9 +52,11 @@ bool ts_plan_peek(const ts_plan *plan, uint64_t limit, ts_chunk *out)
     uint64_t eight = 8 * (uint64_t)widths->block;
     if (plan->by_rows)
         out->stop = cut_at(ts_catalog_tensor(plan->catalog, item->row),
-                           plan->at, most, widths->block);
+                           plan->at, most, widths->block, item->grain);
     else
-        out->stop = plan->at + (most > eight ? most / eight * eight : most);
+        out->stop = on_grain(
+            plan->at, plan->at + (most > eight ? most / eight * eight : most),
+            item->grain, 1);
     if (out->stop > item->stop) out->stop = item->stop;
     out->is_last = out->stop == item->stop;
     return true;

@@ -21,6 +21,7 @@ typedef struct {
 typedef struct {
     uint32_t row;
     ts_widths widths;
+    uint64_t grain; /* elements that are unpacked together; 0: none are */
     uint64_t start, stop;
 } ts_item;
 
@@ -44,7 +45,8 @@ void ts_plan_begin(ts_plan *plan, const ts_catalog *catalog,
 
 /* Cut the next chunk of at most limit bytes in the file and at most limit bytes
  * delivered, and at least one block.  By rows it ends on whole rows of
- * the outermost dimension that allows it.  Tensors without elements come as one
+ * the outermost dimension that allows it; what is unpacked together stays
+ * together where that and the limit allow.  Tensors without elements come as one
  * empty chunk.  False at the end. */
 bool ts_plan_next(ts_plan *plan, uint64_t limit, ts_chunk *out);
 /* The same without moving on. */

@@ -8,15 +8,22 @@
 #include "core/process.h"
 #include "ticket.h"
 
-static int thread_count(const ts_stream_options *options)
+/* Memory that each thread keeps for itself, taken from the budget too. */
+static uint64_t own_memory(const ts_stream *stream)
 {
+    return ts_reader_overhead(stream->options.engine)
+         + ts_unpacking_memory(&stream->needs);
+}
+
+static int thread_count(const ts_stream *stream)
+{
+    const ts_stream_options *options = &stream->options;
     int threads = options->threads;
     if (threads <= 0) threads = ts_cpu_count() < 4 ? ts_cpu_count() : 4;
     /* One thread reads one range at a time, and a disk wants several. */
     if (options->threads <= 0 && threads < 2) threads = 2;
     if (threads > TS_STREAM_MOST_THREADS) threads = TS_STREAM_MOST_THREADS;
-    /* What the readers keep for themselves is taken from the budget too. */
-    uint64_t each = ts_reader_overhead(options->engine);
+    uint64_t each = own_memory(stream);
     while (threads > 1 && (uint64_t)threads * each > options->budget / 2)
         threads--;
     return threads;
@@ -61,8 +68,16 @@ static ts_status fill_items(ts_stream *stream, ts_error *error)
                         (unsigned long long)tensor->elements,
                         recipe->widths.block),
                 tensor->name.bytes, tensor->name.size);
-        stream->items[i] = (ts_item){wanted->row, recipe->widths,
-                                     wanted->start, wanted->stop};
+        ts_unpacking_need(&stream->needs, tensor);
+        stream->items[i] = (ts_item){
+            .row = wanted->row,
+            .widths = recipe->widths,
+            .grain = tensor->frame == NULL ? 0
+                   : tensor->frame->chunk_bytes / recipe->widths.in_size
+                         * recipe->widths.block,
+            .start = wanted->start,
+            .stop = wanted->stop,
+        };
         uint64_t blocks =
             (wanted->stop - wanted->start) / recipe->widths.block;
         stream->progress.file_bytes_total += blocks * recipe->widths.in_size;
@@ -82,7 +97,9 @@ static void look_at_items(const ts_stream *stream, bool *stages,
     for (uint32_t i = 0; i < stream->count; i++) {
         const ts_tensor *tensor =
             ts_catalog_tensor(stream->catalog, stream->items[i].row);
-        if (stream->recipes[i].converts || tensor->strides != NULL)
+        /* Frames are converted out of the unpacker's own memory. */
+        if ((stream->recipes[i].converts && tensor->frame == NULL)
+            || tensor->strides != NULL)
             *stages = true;
         if (ts_tensor_is_deflated(tensor)) *deflated = true;
     }
@@ -114,15 +131,28 @@ static void begin_adapting(ts_stream *stream)
                        layout->most, layout->start);
 }
 
+/* A compressed tensor is unpacked a chunk at a time. */
+static ts_status check_room(const ts_stream *stream, ts_error *error)
+{
+    uint64_t least = stream->overhead + TS_STREAM_LEAST_BUDGET / 4;
+
+    if (stream->options.budget >= least) return TS_OK;
+    return ts_fail(error, TS_ARGUMENT,
+                   "the budget is %llu bytes; to unpack compressed chunks of "
+                   "%u bytes at least %llu are needed",
+                   (unsigned long long)stream->options.budget,
+                   stream->needs.chunk_bytes, (unsigned long long)least);
+}
+
 static ts_status start_parts(ts_stream *stream, ts_error *error)
 {
     bool stages, deflated;
     bool delivers = stream->options.sink == TS_SINK_ARRAYS;
 
     look_at_items(stream, &stages, &deflated);
-    stream->threads = thread_count(&stream->options);
-    stream->overhead = (uint64_t)stream->threads
-                     * ts_reader_overhead(stream->options.engine);
+    stream->threads = thread_count(stream);
+    stream->overhead = (uint64_t)stream->threads * own_memory(stream);
+    TS_TRY(check_room(stream, error));
     uint64_t budget = stream->options.budget - stream->overhead;
     ts_layout_question question = {
         .budget = budget,

@@ -19,6 +19,7 @@
 #define TS_STREAM_STREAM_H
 
 #include "adapt.h"
+#include "damage.h"
 #include "fetch.h"
 #include "layers.h"
 #include "plan.h"
@@ -40,6 +41,7 @@ typedef struct {
     ts_engine engine;
     uint64_t chunk_size; /* bytes; 0: whatever turns out to be fastest */
     ts_looks looks;
+    bool trust; /* compressed chunks are not compared with their hashes */
 } ts_stream_options;
 
 /* What was asked of one tensor. */

@@ -56,7 +56,8 @@ struct ts_stream {
     ts_slab *slab;       /* owned */
     ts_layout layout;
     ts_inflating *inflating; /* owned; NULL when nothing is deflated */
-    uint64_t overhead;   /* of the budget: what the readers keep */
+    ts_unpacking_needs needs; /* of every fetcher */
+    uint64_t overhead;   /* of the budget: what readers and unpackers keep */
     uint64_t generation;
     int threads;         /* that fetch; with ARRAYS the caller is one */
     ts_fetch_thread workers[TS_STREAM_MOST_THREADS + 1]; /* the last is the caller */

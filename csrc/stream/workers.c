@@ -11,14 +11,19 @@ enum { STACK = 256 << 10 }; /* of a worker: ts_fetch needs some 20 KiB */
 
 static ts_status prepare(ts_stream *stream, ts_fetch_thread *worker, ts_error *error)
 {
+    ts_unpacking *unpacking;
     ts_buffer *stage;
 
     if (worker->fetcher != NULL) return TS_OK;
     TS_TRY(ts_slab_take(stream->slab, stream->layout.stage, 0, worker->node,
                         TS_STAGE_TAG, &stage, error));
-    ts_status status =
-        ts_fetcher_new(stream->options.engine, stage, stream->inflating,
-                       stream->options.looks, &worker->fetcher, error);
+    ts_status status = ts_unpacking_new(&stream->needs, stream->options.trust,
+                                        &unpacking, error);
+    if (status == TS_OK)
+        status = ts_fetcher_new(stream->options.engine, stage,
+                                stream->inflating, unpacking,
+                                stream->options.looks, &worker->fetcher,
+                                error);
     ts_buffer_release(stage); /* the fetcher holds it */
     return status;
 }

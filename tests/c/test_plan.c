@@ -44,10 +44,11 @@ static ts_item item_of(const ts_catalog *catalog, uint32_t number)
 {
     const ts_tensor *tensor = ts_catalog_tensor(catalog, number);
     uint32_t size = ts_dtype_block_size(tensor->dtype);
-    return (ts_item){number,
-                     {ts_dtype_block_count(tensor->dtype), size, size},
-                     0,
-                     tensor->elements};
+    return (ts_item){
+        .row = number,
+        .widths = {ts_dtype_block_count(tensor->dtype), size, size},
+        .stop = tensor->elements,
+    };
 }
 
 /* Whatever the sizes asked for meanwhile, each element comes once, in order. */
@@ -148,10 +149,41 @@ static void order_follows_a_forward_pass(void)
     ts_catalog_release(catalog);
 }
 
+/* What is unpacked together is cut on its borders, where rows allow it. */
+static void chunks_end_where_units_are_unpacked(void)
+{
+    const row rows[] = {{"w", TS_F32, 2, {100, 50}}};
+    static const struct {
+        uint64_t limit, grain, stop;
+        bool by_rows;
+    } table[] = {
+        {4 * 1100, 400, 800, true},  /* 22 rows: 16 of them are 2 units */
+        {4 * 1100, 430, 1100, true}, /* no border of a row: rows win */
+        {4 * 1100, 430, 860, false},
+        {4 * 300, 400, 300, true}, /* less than a unit */
+        {4 * 300, 400, 296, false},
+        {4 * 1100, 0, 1100, true},
+    };
+    ts_catalog *catalog = catalog_of(rows, 1);
+
+    for (size_t i = 0; i < TS_COUNT_OF(table); i++) {
+        ts_item item = item_of(catalog, 0);
+        ts_plan plan;
+        ts_chunk chunk;
+        item.grain = table[i].grain;
+        ts_plan_begin(&plan, catalog, &item, 1, table[i].by_rows);
+        CHECK(ts_plan_next(&plan, table[i].limit, &chunk));
+        CHECK(chunk.stop == table[i].stop, "case %zu: %llu", i,
+              (unsigned long long)chunk.stop);
+    }
+    ts_catalog_release(catalog);
+}
+
 int main(void)
 {
     RUN(every_element_comes_exactly_once);
     RUN(chunks_end_on_rows);
     RUN(order_follows_a_forward_pass);
+    RUN(chunks_end_where_units_are_unpacked);
     CHECK_END();
 }
