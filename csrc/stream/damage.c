@@ -119,7 +119,7 @@ static ts_status begin(search *at, ts_error *error)
 
     ts_unpacking_need(&needs, at->tensor);
     TS_TRY(ts_reader_new(TS_ENGINE_AUTO, &at->reader, error));
-    return ts_unpacking_new(&needs, false, &at->unpacking, error);
+    return ts_unpacking_new(&needs, 0, &at->unpacking, error);
 }
 
 ts_status ts_damage_find(const ts_catalog *catalog, uint32_t row,

@@ -100,16 +100,17 @@ static ts_status allocate(ts_unpacking *unpacking,
 }
 
 static ts_status fill(ts_unpacking *unpacking, const ts_unpacking_needs *needs,
-                      bool trust, ts_error *error)
+                      unsigned how, ts_error *error)
 {
     TS_TRY(allocate(unpacking, needs, error));
     TS_TRY(ts_packer_new(&unpacking->packer, error));
     if (needs->base_chunk_bytes == 0) return TS_OK;
     ts_unpacking_needs below = needs_below(needs);
-    return ts_unpacking_new(&below, trust, &unpacking->below, error);
+    return ts_unpacking_new(&below, how & TS_UNPACK_TRUST, &unpacking->below,
+                            error);
 }
 
-ts_status ts_unpacking_new(const ts_unpacking_needs *needs, bool trust,
+ts_status ts_unpacking_new(const ts_unpacking_needs *needs, unsigned how,
                            ts_unpacking **out, ts_error *error)
 {
     ts_unpacking *unpacking;
@@ -120,8 +121,8 @@ ts_status ts_unpacking_new(const ts_unpacking_needs *needs, bool trust,
     if (unpacking == NULL)
         return ts_fail(error, TS_NOMEM, "cannot allocate an unpacker");
     unpacking->held = NO_CHUNK;
-    unpacking->how = trust ? TS_UNPACK_TRUST : 0;
-    ts_status status = fill(unpacking, needs, trust, error);
+    unpacking->how = how;
+    ts_status status = fill(unpacking, needs, how, error);
     if (status != TS_OK) {
         ts_unpacking_free(unpacking);
         return status;
@@ -244,6 +245,13 @@ static ts_status read_base(ts_unpacking *unpacking, ts_reader *reader,
 
 /* ---- one chunk ----------------------------------------------------------- */
 
+/* The tile is read at once; past the caches goes only what lies on lines. */
+static unsigned how_into(const ts_unpacking *unpacking, const uint8_t *out)
+{
+    bool may = out != unpacking->tile && (uintptr_t)out % 64 == 0;
+    return may ? unpacking->how : unpacking->how & ~(unsigned)TS_UNPACK_BYPASS;
+}
+
 static ts_status unpack(ts_unpacking *unpacking, ts_reader *reader,
                         const ts_file *file, const ts_frame_chunk *chunk,
                         uint64_t number, uint64_t skip, uint8_t *out,
@@ -265,7 +273,8 @@ static ts_status unpack(ts_unpacking *unpacking, ts_reader *reader,
                          unpacking->base, error));
     return ts_frame_unpack(unpacking->frame, number, stored, chunk->size,
                            tensor->frame->is_delta ? unpacking->base : NULL,
-                           out, unpacking->how, unpacking->packer, error);
+                           out, how_into(unpacking, out), unpacking->packer,
+                           error);
 }
 
 /* The chunk into the tile, unless it is there. */

@@ -27,8 +27,9 @@ uint64_t ts_unpacking_memory(const ts_unpacking_needs *needs);
 
 typedef struct ts_unpacking ts_unpacking;
 
-/* With trust the hashes of the chunks are not compared. */
-ts_status ts_unpacking_new(const ts_unpacking_needs *needs, bool trust,
+/* how: TS_UNPACK_TRUST, not to compare hashes; TS_UNPACK_BYPASS when what goes
+ * into memory is more than the caches hold and nobody looks at it soon. */
+ts_status ts_unpacking_new(const ts_unpacking_needs *needs, unsigned how,
                            ts_unpacking **out, ts_error *error);
 void ts_unpacking_free(ts_unpacking *unpacking); /* NULL is fine */
 

@@ -9,6 +9,16 @@
 
 enum { STACK = 256 << 10 }; /* of a worker: ts_fetch needs some 20 KiB */
 
+static unsigned how_to_unpack(const ts_stream *stream)
+{
+    const ts_stream_options *options = &stream->options;
+    bool looks = options->looks.stats
+              || options->looks.checksum != TS_CHECKSUM_NONE;
+    bool leaves = options->sink == TS_SINK_INTO && !looks;
+    return (options->trust ? TS_UNPACK_TRUST : 0u)
+         | (leaves ? TS_UNPACK_BYPASS : 0u);
+}
+
 static ts_status prepare(ts_stream *stream, ts_fetch_thread *worker, ts_error *error)
 {
     ts_unpacking *unpacking;
@@ -17,7 +27,7 @@ static ts_status prepare(ts_stream *stream, ts_fetch_thread *worker, ts_error *e
     if (worker->fetcher != NULL) return TS_OK;
     TS_TRY(ts_slab_take(stream->slab, stream->layout.stage, 0, worker->node,
                         TS_STAGE_TAG, &stage, error));
-    ts_status status = ts_unpacking_new(&stream->needs, stream->options.trust,
+    ts_status status = ts_unpacking_new(&stream->needs, how_to_unpack(stream),
                                         &unpacking, error);
     if (status == TS_OK)
         status = ts_fetcher_new(stream->options.engine, stage,
