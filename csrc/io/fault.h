@@ -11,8 +11,11 @@
 
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -52,6 +55,21 @@ typedef struct {
     int (*uring_enter)(int ring, unsigned submit, unsigned wait,
                        unsigned flags);
     uint64_t (*now_ns)(void); /* monotonic */
+
+    /* output.c */
+    int (*openat)(int folder, const char *name, int flags, mode_t mode);
+    int (*fstatat)(int folder, const char *name, struct stat *out, int flags);
+    int (*fstatvfs)(int fd, struct statvfs *out);
+    ssize_t (*getrandom)(void *into, size_t size, unsigned flags);
+    int (*fchmod)(int fd, mode_t mode);
+    ssize_t (*pwrite)(int fd, const void *from, size_t size, off_t offset);
+    int (*fallocate)(int fd, int mode, off_t offset, off_t size);
+    int (*ftruncate)(int fd, off_t size);
+    ssize_t (*copy_range)(int fd, off_t from, off_t to, size_t size);
+    int (*start_writing)(int fd, off_t offset, off_t size);
+    int (*fsync)(int fd);
+    int (*renameat)(int from, const char *name, int to, const char *other);
+    int (*unlinkat)(int folder, const char *name, int flags);
 } ts_calls;
 
 static inline int ts_real_open(const char *path, int flags)
@@ -87,6 +105,25 @@ static inline int ts_real_uring_enter(int ring, unsigned submit, unsigned wait,
                         0);
 }
 
+static inline int ts_real_openat(int folder, const char *name, int flags,
+                                 mode_t mode)
+{
+    return openat(folder, name, flags, mode);
+}
+
+/* Within one file. */
+static inline ssize_t ts_real_copy_range(int fd, off_t from, off_t to,
+                                         size_t size)
+{
+    return copy_file_range(fd, &from, fd, &to, size, 0);
+}
+
+/* Asks for write-back and does not wait for it. */
+static inline int ts_real_start_writing(int fd, off_t offset, off_t size)
+{
+    return sync_file_range(fd, offset, size, SYNC_FILE_RANGE_WRITE);
+}
+
 static inline uint64_t ts_real_now_ns(void)
 {
     struct timespec now;
@@ -105,6 +142,12 @@ static inline uint64_t ts_real_now_ns(void)
         .cachestat = ts_real_cachestat,                                       \
         .uring_setup = ts_real_uring_setup,                                   \
         .uring_enter = ts_real_uring_enter, .now_ns = ts_real_now_ns,         \
+        .openat = ts_real_openat, .fstatat = fstatat, .fstatvfs = fstatvfs,   \
+        .getrandom = getrandom, .fchmod = fchmod, .pwrite = pwrite,           \
+        .fallocate = fallocate, .ftruncate = ftruncate,                       \
+        .copy_range = ts_real_copy_range,                                     \
+        .start_writing = ts_real_start_writing, .fsync = fsync,               \
+        .renameat = renameat, .unlinkat = unlinkat,                           \
     }
 /* clang-format on */
 

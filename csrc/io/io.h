@@ -1,9 +1,12 @@
-/* io.h -- the door of io/: open files and bring ranges of them into memory.
+/* io.h -- the door of io/: open files and bring ranges of them into memory,
+ * and make new ones that appear whole or not at all.
  *
  *     ts_file     one open file (or a block of memory that plays one), shared
  *                 freely between threads; knows who it was when opened
  *     ts_reader   one thread's way of reading: the engine, and what the engine
  *                 needs (an aligned edge page, a ring, a mapping)
+ *     ts_output   a file that is being written, under another name until it
+ *                 is complete (output.h)
  *
  * pread carries all behaviour.  The other engines are used where a probe says
  * that they work and help; a reader says which one it took and why. */
@@ -14,6 +17,7 @@
 
 #include "core/buffer.h"
 #include "core/status.h"
+#include "output.h"
 
 /* ---- files ---------------------------------------------------------- */
 
