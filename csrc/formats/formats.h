@@ -9,6 +9,7 @@
 #ifndef TS_FORMATS_FORMATS_H
 #define TS_FORMATS_FORMATS_H
 
+#include "codec/codec.h"
 #include "core/dtype.h"
 #include "core/names.h"
 #include "core/status.h"
@@ -111,7 +112,8 @@ typedef enum {
 
 typedef struct {
     ts_name key;
-    uint8_t kind, item, item_size;
+    uint8_t kind, item;
+    uint8_t item_size; /* bytes of an item, or of a number itself */
     union {
         bool b;
         int64_t i;
@@ -179,5 +181,65 @@ ts_status ts_catalog_builder_add(ts_catalog_builder *builder, ts_name name,
 ts_status ts_catalog_builder_finish(ts_catalog_builder *builder,
                                     ts_catalog **out, ts_error *error);
 void ts_catalog_builder_free(ts_catalog_builder *builder); /* NULL is fine */
+
+/* ---- writing ------------------------------------------------------------ *
+ *
+ *     new   value*   expect*   (begin write* end)*   finish   publish
+ *
+ * A checkpoint that appears at its path whole or not at all, however large:
+ * nothing is kept but a buffer and a row a tensor.  expect, with what will be
+ * written, is optional: it saves moving the body when the header is known, and
+ * lets a full disk say so at once.  After an error only free is left. */
+
+#define TS_ROWS_UNKNOWN UINT64_MAX /* as shape[0]: as many as will come */
+
+typedef struct ts_writer ts_writer;
+
+typedef struct {
+    ts_format format; /* SAFETENSORS, GGUF or NPZ */
+    bool digests;     /* also an XXH3 of each tensor */
+} ts_writer_options;
+
+ts_status ts_writer_new(const char *path, const ts_writer_options *options,
+                        ts_writer **out, ts_error *error);
+/* Takes the unfinished file away.  NULL is fine. */
+void ts_writer_free(ts_writer *writer);
+
+/* Metadata: key and bytes are copied, of equal keys the last stays.  Numbers
+ * have the width item_size.  Safetensors holds strings only, npz nothing. */
+ts_status ts_writer_value(ts_writer *writer, const ts_value *value,
+                          ts_error *error);
+
+ts_status ts_writer_expect(ts_writer *writer, ts_name name, ts_dtype dtype,
+                           uint32_t ndim, const uint64_t *shape,
+                           ts_error *error);
+
+/* One tensor: its elements come in any number of pieces.  TS_ARGUMENT when
+ * they are more than the shape holds, or at the end fewer; TS_UNSUPPORTED
+ * when the format has no such dtype or shape. */
+ts_status ts_writer_begin(ts_writer *writer, ts_name name, ts_dtype dtype,
+                          uint32_t ndim, const uint64_t *shape,
+                          ts_error *error);
+ts_status ts_writer_write(ts_writer *writer, const void *bytes, uint64_t size,
+                          ts_error *error);
+ts_status ts_writer_end(ts_writer *writer, ts_error *error);
+
+/* Header, directory, and all of it on the disk, still under its temporary
+ * name. */
+ts_status ts_writer_finish(ts_writer *writer, ts_error *error);
+/* Finishes if need be, and puts the file at its path; or, one of several,
+ * under another name in the same folder. */
+ts_status ts_writer_publish(ts_writer *writer, const char *name,
+                            ts_error *error);
+
+typedef struct {
+    ts_name name;
+    ts_dtype dtype;
+    uint64_t size, stored, digest; /* bytes of elements, bytes in the file */
+} ts_writer_row;
+uint32_t ts_writer_count(const ts_writer *writer);
+ts_writer_row ts_writer_row_of(const ts_writer *writer, uint32_t row);
+uint64_t ts_writer_size(const ts_writer *writer); /* of the file so far */
+const char *ts_writer_path(const ts_writer *writer);
 
 #endif

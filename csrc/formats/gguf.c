@@ -3,6 +3,7 @@
 
 #include "catalog.h"
 #include "core/base.h"
+#include "gguf.h"
 
 /* GGUF, versions 2 and 3, as ggml/src/gguf.cpp reads it:
  *
@@ -20,29 +21,23 @@
  * long, not 63 bytes, since converters of image models write longer ones. */
 
 enum {
-    DEFAULT_ALIGNMENT = 32,
-    MAX_NE = 4,
+    DEFAULT_ALIGNMENT = TS_GGUF_ALIGNMENT,
+    MAX_NE = TS_GGUF_MAX_DIMS,
     FIRST_WINDOW = 1 << 20,
     HEAD = 24,        /* magic, version, both counts */
     MIN_KEY = 8 + 4 + 1, /* string, type, the shortest value */
     MIN_TENSOR = 8 + 4 + 4 + 8,
 };
 
-/* The types of values, as numbered in the file. */
-enum {
-    KV_U8, KV_I8, KV_U16, KV_I16, KV_U32, KV_I32, KV_F32, KV_BOOL, KV_STRING,
-    KV_ARRAY, KV_U64, KV_I64, KV_F64, KV_COUNT
-};
-
 static const struct {
     uint8_t size, kind;
-} scalars[KV_COUNT] = {
-    [KV_U8] = {1, TS_VALUE_UINT}, [KV_I8] = {1, TS_VALUE_INT},
-    [KV_U16] = {2, TS_VALUE_UINT}, [KV_I16] = {2, TS_VALUE_INT},
-    [KV_U32] = {4, TS_VALUE_UINT}, [KV_I32] = {4, TS_VALUE_INT},
-    [KV_F32] = {4, TS_VALUE_FLOAT}, [KV_BOOL] = {1, TS_VALUE_BOOL},
-    [KV_U64] = {8, TS_VALUE_UINT}, [KV_I64] = {8, TS_VALUE_INT},
-    [KV_F64] = {8, TS_VALUE_FLOAT},
+} scalars[TS_GGUF_COUNT] = {
+    [TS_GGUF_U8] = {1, TS_VALUE_UINT}, [TS_GGUF_I8] = {1, TS_VALUE_INT},
+    [TS_GGUF_U16] = {2, TS_VALUE_UINT}, [TS_GGUF_I16] = {2, TS_VALUE_INT},
+    [TS_GGUF_U32] = {4, TS_VALUE_UINT}, [TS_GGUF_I32] = {4, TS_VALUE_INT},
+    [TS_GGUF_F32] = {4, TS_VALUE_FLOAT}, [TS_GGUF_BOOL] = {1, TS_VALUE_BOOL},
+    [TS_GGUF_U64] = {8, TS_VALUE_UINT}, [TS_GGUF_I64] = {8, TS_VALUE_INT},
+    [TS_GGUF_F64] = {8, TS_VALUE_FLOAT},
 };
 
 /* One key, found in the header; its bytes stay where they are. */
@@ -228,20 +223,21 @@ static ts_status read_array(part *p, entry *e)
     uint64_t size;
 
     TS_TRY(take_u32(p, "an array", &e->item));
-    if (e->item == KV_ARRAY)
+    if (e->item == TS_GGUF_ARRAY)
         return ts_fail_at(p->error, TS_FORMAT, p->at - 4,
                           "GGUF array holds arrays, which no reader takes");
-    if (e->item >= KV_COUNT) return bad_type(p, e->item);
+    if (e->item >= TS_GGUF_COUNT) return bad_type(p, e->item);
     TS_TRY(take_u64(p, "an array", &e->count));
     TS_TRY(check_count(p, "items of an array", e->count,
-                       e->item == KV_STRING ? 8 : scalars[e->item].size));
+                       e->item == TS_GGUF_STRING ? 8 : scalars[e->item].size));
     e->value = p->at;
-    if (e->item == KV_STRING) {
+    if (e->item == TS_GGUF_STRING) {
         TS_TRY(skip_strings(p, e->count));
     } else {
         size = e->count * scalars[e->item].size;
         TS_TRY(take(p, size, "an array", &e->value));
-        if (e->item == KV_BOOL) TS_TRY(check_bools(p, e->value, e->count));
+        if (e->item == TS_GGUF_BOOL)
+            TS_TRY(check_bools(p, e->value, e->count));
     }
     e->size = p->at - e->value;
     return TS_OK;
@@ -250,13 +246,13 @@ static ts_status read_array(part *p, entry *e)
 static ts_status read_value(part *p, entry *e)
 {
     TS_TRY(take_u32(p, "a value", &e->type));
-    if (e->type == KV_ARRAY) return read_array(p, e);
-    if (e->type == KV_STRING)
+    if (e->type == TS_GGUF_ARRAY) return read_array(p, e);
+    if (e->type == TS_GGUF_STRING)
         return take_string(p, "a string", &e->value, &e->size);
-    if (e->type >= KV_COUNT) return bad_type(p, e->type);
+    if (e->type >= TS_GGUF_COUNT) return bad_type(p, e->type);
     e->size = scalars[e->type].size;
     TS_TRY(take(p, e->size, "a value", &e->value));
-    return e->type == KV_BOOL ? check_bools(p, e->value, 1) : TS_OK;
+    return e->type == TS_GGUF_BOOL ? check_bools(p, e->value, 1) : TS_OK;
 }
 
 /* The bytes of the header may move while it is read, so the index of keys
@@ -306,7 +302,7 @@ static ts_status read_alignment(part *p)
 {
     bool found;
     p->alignment = DEFAULT_ALIGNMENT;
-    TS_TRY(find_number(p, "general.alignment", KV_U32, "u32", &found,
+    TS_TRY(find_number(p, "general.alignment", TS_GGUF_U32, "u32", &found,
                        &p->alignment));
     if (ts_is_power_of_two(p->alignment) && p->alignment <= TS_MAX_ALIGNMENT)
         return TS_OK;
@@ -318,10 +314,10 @@ static ts_status read_alignment(part *p)
 static ts_status read_split(part *p)
 {
     bool no, count, tensors;
-    TS_TRY(find_number(p, "split.no", KV_U16, "u16", &no, &p->split_no));
-    TS_TRY(find_number(p, "split.count", KV_U16, "u16", &count,
+    TS_TRY(find_number(p, "split.no", TS_GGUF_U16, "u16", &no, &p->split_no));
+    TS_TRY(find_number(p, "split.count", TS_GGUF_U16, "u16", &count,
                        &p->split_count));
-    TS_TRY(find_number(p, "split.tensors.count", KV_I32, "i32", &tensors,
+    TS_TRY(find_number(p, "split.tensors.count", TS_GGUF_I32, "i32", &tensors,
                        &p->split_tensors));
     if (!tensors) p->split_tensors = UINT64_MAX;
     if (p->split_count == 0) return TS_OK;
@@ -357,28 +353,29 @@ static ts_value value_of(const part *p, const entry *e)
     unsigned unused;
     float single;
 
-    if (e->type == KV_STRING || e->type == KV_ARRAY) {
+    if (e->type == TS_GGUF_STRING || e->type == TS_GGUF_ARRAY) {
         value.bytes = at;
         value.size = e->size;
         value.kind = TS_VALUE_STRING;
-        if (e->type == KV_STRING) return value;
+        if (e->type == TS_GGUF_STRING) return value;
         value.kind = TS_VALUE_ARRAY;
         value.count = e->count;
-        value.item = e->item == KV_STRING ? (uint8_t)TS_VALUE_STRING
-                                          : scalars[e->item].kind;
+        value.item = e->item == TS_GGUF_STRING ? (uint8_t)TS_VALUE_STRING
+                                               : scalars[e->item].kind;
         value.item_size = scalars[e->item].size;
         return value;
     }
     memcpy(&bits, at, e->size);
     unused = 64 - 8 * (unsigned)e->size;
     value.kind = scalars[e->type].kind;
+    value.item_size = scalars[e->type].size;
     switch (value.kind) {
     case TS_VALUE_BOOL: value.b = bits != 0; break;
     case TS_VALUE_INT: value.i = (int64_t)(bits << unused) >> unused; break;
     case TS_VALUE_FLOAT:
         memcpy(&single, &bits, sizeof single);
         memcpy(&value.f, &bits, sizeof value.f);
-        if (e->type == KV_F32) value.f = (double)single;
+        if (e->type == TS_GGUF_F32) value.f = (double)single;
         break;
     default: value.u = bits; break;
     }
@@ -397,7 +394,7 @@ static ts_status add_values(part *p, ts_draft *draft)
 /* ---- tensors ----------------------------------------------------------- */
 
 /* ids are never indexes: an unknown one falls through to an error. */
-static bool dtype_of(uint32_t id, ts_dtype *out)
+bool ts_gguf_dtype(uint32_t id, ts_dtype *out)
 {
     switch (id) {
     case 0: *out = TS_F32; return true;
@@ -459,7 +456,7 @@ static ts_status read_type(part *p, ts_dtype *out)
 {
     uint32_t id;
     TS_TRY(take_u32(p, "a tensor", &id));
-    if (dtype_of(id, out)) return TS_OK;
+    if (ts_gguf_dtype(id, out)) return TS_OK;
     if (removed_type(id) != NULL)
         return ts_fail_at(p->error, TS_FORMAT, p->at - 4,
                           "is of ggml type %u (%s), which ggml has removed",
