@@ -3,9 +3,27 @@
 
 #include "core/cpu.h"
 
+static int add_dtypes(PyObject *module)
+{
+    PyObject *names = PyTuple_New(TS_DTYPE_COUNT);
+    if (names == NULL) return -1;
+    for (int i = 0; i < TS_DTYPE_COUNT; i++) {
+        PyObject *name = PyUnicode_FromString(ts_dtype_name((ts_dtype)i));
+        if (name == NULL) {
+            Py_DECREF(names);
+            return -1;
+        }
+        PyTuple_SetItem(names, i, name);
+    }
+    int failed = PyModule_AddObjectRef(module, "dtypes", names);
+    Py_DECREF(names);
+    return failed;
+}
+
 /* What an importer may want to know of this build; read by show_config(). */
 static int add_facts(PyObject *module)
 {
+    if (add_dtypes(module) < 0) return -1;
     return PyModule_AddStringConstant(module, "simd",
                                       ts_simd_name(ts_cpu_simd()))
              || PyModule_AddIntConstant(module, "cpu_count", ts_cpu_count())
@@ -22,9 +40,11 @@ static int module_exec(PyObject *module)
         || ts_py_add_chunk(module, state) < 0
         || ts_py_add_stream(module, state) < 0
         || ts_py_add_sampler(module, state) < 0
+        || ts_py_add_writer(module, state) < 0
         || PyModule_AddFunctions(module, ts_py_catalog_functions) < 0
         || PyModule_AddFunctions(module, ts_py_chunk_functions) < 0
         || PyModule_AddFunctions(module, ts_py_stream_functions) < 0
+        || PyModule_AddFunctions(module, ts_py_writer_functions) < 0
         || PyModule_AddFunctions(module, ts_py_numbers) < 0
         || PyModule_AddFunctions(module, ts_py_estimates) < 0)
         return -1;
@@ -35,7 +55,7 @@ static int module_exec(PyObject *module)
 #define TS_STATE_MAP(XX)                                                      \
     XX(Error) XX(FormatError) XX(CorruptionError) XX(ChangedError)            \
     XX(BudgetError) XX(UnsupportedError) XX(CancelledError) XX(make_array)    \
-    XX(Buffer) XX(Catalog) XX(Stream) XX(Chunk) XX(Sampler)
+    XX(Buffer) XX(Catalog) XX(Stream) XX(Chunk) XX(Sampler) XX(Writer)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {

@@ -28,6 +28,7 @@ typedef struct {
     PyTypeObject *Stream;
     PyTypeObject *Chunk;
     PyTypeObject *Sampler;
+    PyTypeObject *Writer;
 } ts_state;
 
 static inline ts_state *ts_state_of(PyObject *module)
@@ -78,6 +79,10 @@ extern PyMethodDef ts_py_stream_functions[];
 
 /* py_sampler.c: Sampler, memory_sample, memory_fields. */
 int ts_py_add_sampler(PyObject *module, ts_state *state);
+
+/* py_writer.c: Writer, write_file. */
+int ts_py_add_writer(PyObject *module, ts_state *state);
+extern PyMethodDef ts_py_writer_functions[];
 
 /* fn_numbers.c: convert, unpack, statistics, role; and what they share. */
 PyObject *ts_py_stats(const ts_stats *stats); /* a dict */
