@@ -31,6 +31,7 @@ from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, Layer, TensorInfo, Verification
 from tensorstream.monitor import MemoryMonitor, MemorySample, memory
 from tensorstream.progress import Progress
+from tensorstream.saving import TensorWriter, Writer, create, load, save
 from tensorstream.streaming import Plan, Stream, TensorStats
 from tensorstream.units import format_size, parse_size
 
@@ -75,15 +76,20 @@ __all__ = [
     "StreamingProgress",
     "TensorInfo",
     "TensorStats",
+    "TensorWriter",
     "UnsupportedError",
     "Verification",
+    "Writer",
     "__version__",
+    "create",
     "create_streaming_processor",
     "estimate",
     "format_size",
+    "load",
     "memory",
     "open",
     "parse_size",
+    "save",
     "stream_model_efficiently",
     "stream_model_with_layer_filtering",
 ]

@@ -97,6 +97,32 @@ def float_target(dtype: Any) -> str:
     return code
 
 
+def dtype_code(dtype: Any) -> str:
+    """The core's name of a dtype as people say it: "bfloat16", np.float32, "Q4_K" ...
+
+    In capitals it is safetensors' or ggml's name ("F4", "I8"); else NumPy's or ml_dtypes'
+    where they have it ("f4" is float32, "i8" int64), and then ggml's in small letters.
+
+    Raises:
+        ValueError: for a name that stands for none.
+        TypeError: for a NumPy dtype that no tensor file holds.
+    """
+    if type(dtype).__module__ == "torch":
+        dtype = str(dtype).removeprefix("torch.")
+    if not isinstance(dtype, str):
+        return code_of(dtype)
+    if dtype in _core.dtypes:
+        return dtype
+    if dtype in _ALIASES:
+        return _ALIASES[dtype]
+    try:
+        return code_of(getattr(ml_dtypes, dtype, dtype))
+    except TypeError:
+        if dtype.upper() in _core.dtypes:
+            return dtype.upper()
+    raise ValueError(f"unknown dtype {dtype!r}")
+
+
 def make_array(buffer: _core.Buffer | None, code: str, shape: tuple[int, ...]) -> Array:
     """A read-only array over a buffer, which it keeps alive."""
     dtype = _NUMPY[code]
@@ -123,6 +149,19 @@ def as_row(name: str, value: Any) -> tuple[str, str, tuple[int, ...], Array]:
     Raises:
         TypeError: for what is no array of a known dtype.
     """
+    array, code = as_array(name, value)
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    shape = array.shape  # ascontiguousarray makes 0-d arrays 1-d
+    return name, code, shape, bytes_of(np.ascontiguousarray(array))
+
+
+def as_array(name: str, value: Any) -> tuple[Array, str]:
+    """An array-like as it lies in memory, and the core's name of its dtype.
+
+    Raises:
+        TypeError: for what is no array of a known dtype.
+    """
     if type(value).__module__.split(".")[0] == "torch":
         value = _from_torch(value)
     if not hasattr(value, "dtype") and not isinstance(
@@ -136,10 +175,7 @@ def as_row(name: str, value: Any) -> tuple[str, str, tuple[int, ...], Array]:
         raise TypeError(f"{name!r}: {error}") from None
     if code in ("F4", "F6_E2M3", "F6_E3M2"):
         raise TypeError(f"{name!r}: {array.dtype} in memory is not packed; view it as uint8")
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    shape = array.shape  # ascontiguousarray makes 0-d arrays 1-d
-    return name, code, shape, bytes_of(np.ascontiguousarray(array))
+    return array, code
 
 
 def _from_torch(tensor: Any) -> Array:

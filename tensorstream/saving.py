@@ -1,0 +1,755 @@
+"""Checkpoints are written: whole, tensor by tensor, or row by row as they come.
+
+A file appears at its path complete or not at all.  Until then it has another name in the
+same folder, and what stood at the path stands there untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tensorstream import _core
+from tensorstream.arrays import (
+    Array,
+    as_array,
+    bytes_of,
+    dtype_code,
+    float_target,
+    numpy_dtype,
+)
+from tensorstream.checkpoint import Checkpoint, TensorInfo
+from tensorstream.opening import is_module
+from tensorstream.selection import Layers, Patterns, Selection
+from tensorstream.streaming import DEFAULT_BUDGET
+from tensorstream.units import Size, parse_size
+
+FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".npz": "npz"}
+LEAST_BUDGET = 1 << 20
+FOLDER_SHARDS = "5GB"  # of a checkpoint in a folder, as the Hub has them
+FOLDER_NAME = "model.safetensors"
+
+# Small tensors are loaded into common memory of at most this size.
+_GROUP, _SMALL = 32 << 20, 4 << 20
+_ALIGNMENT = 64
+
+
+class Row(NamedTuple):
+    """A tensor that will be written; None as the first dimension: rows as they come."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    nbytes: int
+
+
+def format_of(path: str | os.PathLike[str], format: str | None = None) -> str:
+    """The format to write: as said, or by the suffix of the path.
+
+    Raises:
+        ValueError: for another one.
+    """
+    suffix = pathlib.Path(path).suffix.lower()
+    found = FORMATS.get(suffix) if format is None else format.lower()
+    if found is None or found not in FORMATS.values():
+        what = f"format {format!r}" if format is not None else f"suffix {suffix!r}"
+        raise ValueError(f"{what}: the formats written are {', '.join(FORMATS.values())}")
+    return found
+
+
+# -- metadata --------------------------------------------------------------------------------
+
+
+def put_metadata(core: _core.Writer, format: str, metadata: Mapping[str, Any]) -> None:
+    """Hand metadata to a writer: strings to safetensors, typed values to GGUF.
+
+    In safetensors what is no string is written as JSON.  In GGUF an int is a u32 or, where it
+    does not fit, i32, u64 or i64; a float an f32; lists are arrays of these; NumPy numbers
+    and arrays keep their type.  npz files hold no metadata.
+
+    Raises:
+        TypeError: for values of other types.
+    """
+    if format == "npz":
+        return
+    for key, value in metadata.items():
+        if format == "safetensors":
+            text = value if isinstance(value, str) else json.dumps(value, default=_jsonable)
+            core.value(key, "s", 0, text.encode(), 0)
+        else:
+            core.value(key, *_typed(key, value))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"metadata of type {type(value).__name__} cannot be written")
+
+
+def _typed(key: str, value: Any) -> tuple[str, int, Any, int]:
+    """(kind, width, content, count) as the core takes them."""
+    if isinstance(value, str):
+        return "s", 0, value.encode(), 0
+    if isinstance(value, (bool, np.bool_)):
+        return "b", 1, bool(value), 0
+    if isinstance(value, int):
+        return ("u" if value >= 0 else "i"), _int_width(value), value, 0
+    if isinstance(value, float) and not isinstance(value, np.generic):
+        return "f", 4, value, 0
+    if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
+        parts = [text.encode() for text in value]
+        packed = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+        return "S", 0, packed, len(parts)
+    array = _number_array(key, value)
+    if array.ndim == 0:
+        return array.dtype.kind, array.dtype.itemsize, array.item(), 0
+    return array.dtype.kind.upper(), array.dtype.itemsize, array.tobytes(), array.size
+
+
+def _int_width(value: int) -> int:
+    small = 0 <= value < 1 << 32 or -(1 << 31) <= value < 0
+    return 4 if small else 8
+
+
+def _number_array(key: str, value: Any) -> Array:
+    if isinstance(value, (list, tuple)):
+        array = np.asarray(value)
+        if array.dtype == np.int64 and all(-(1 << 31) <= one < 1 << 31 for one in value):
+            array = array.astype(np.int32)
+        elif array.dtype == np.float64:
+            array = array.astype(np.float32)
+    else:
+        array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or array.ndim > 1:
+        raise TypeError(f"metadata {key!r} of type {type(value).__name__} cannot be written")
+    return array.astype(array.dtype.newbyteorder("<"))
+
+
+# -- bytes -----------------------------------------------------------------------------------
+
+
+def pieces(array: Array, most: int) -> Iterator[Array]:
+    """The elements of an array in order, as flat uint8.
+
+    C-contiguous little-endian memory comes as it is, anything else in copies of at most
+    `most` bytes (or of one element).
+    """
+    if array.flags.c_contiguous and array.dtype.byteorder != ">":
+        yield bytes_of(array)
+    elif array.nbytes <= most or array.ndim == 0:
+        yield bytes_of(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+    else:
+        rows = max(most * len(array) // array.nbytes, 1)
+        for start in range(0, len(array), rows):
+            block = array[start : start + rows]
+            inner = block if rows > 1 or block.nbytes <= most else block[0]
+            yield from pieces(inner, most)
+
+
+def _row_of(name: str, value: Any) -> Row:
+    array, code = as_array(name, value)
+    return Row(name, code, array.shape, array.nbytes)
+
+
+# -- the writer --------------------------------------------------------------------------------
+
+
+class Writer:
+    """A checkpoint that is being written.  Made by `create`.
+
+    Use it in a `with` block: leaving it puts the file in place, and an exception inside it
+    takes everything back.
+
+    Attributes:
+        metadata: may be added to and changed until the end.
+        path: of the file to open afterwards: the one asked for, or the index of shards.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        format: str | None = None,
+        shard_size: Size | None = None,
+        budget: Size = DEFAULT_BUDGET,
+        digests: bool = False,
+    ) -> None:
+        place = pathlib.Path(path).expanduser()
+        if place.is_dir():
+            place /= FOLDER_NAME
+            shard_size = FOLDER_SHARDS if shard_size is None else shard_size
+        self.format = format_of(place, format)
+        self.path = place
+        self._base = place
+        self._limit = _shard_limit(self.format, shard_size)
+        self._copy = max(min(_budget(budget) // 4, _SMALL), 1 << 16)
+        self._digests = digests
+        self.metadata = dict(metadata or {})
+        if self.format == "safetensors":
+            self.metadata.setdefault("format", "pt")  # transformers asks for it
+        self._plan: list[Row] = []
+        self._values_from: tuple[_core.Catalog, tuple[str, ...]] | None = None
+        self._names: set[str] = set()
+        self._in_shard = 0  # tensors
+        self._shards: list[_core.Writer] = []
+        self._open: TensorWriter | None = None
+        self._closed = False
+        # Now, so that a path that cannot be written is told at once.
+        self._shards.append(self._new_shard())
+
+    def _new_shard(self) -> _core.Writer:
+        return _core.Writer(self._base, self.format, digests=self._digests)
+
+    # -- what is known beforehand --
+
+    def expect(self, rows: Iterable[Row]) -> None:
+        """The tensors that will be written, in order: saves moving data and finds a full disk
+        before any work is done."""
+        self._plan = list(rows)
+
+    def keep_metadata_of(self, catalog: _core.Catalog, besides: tuple[str, ...]) -> None:
+        """Take the metadata of a GGUF catalog over, in its own types."""
+        self._values_from = catalog, besides
+
+    def _start_shard(self, core: _core.Writer) -> None:
+        """All that can be known of it before its first tensor."""
+        if self._values_from is not None:
+            core.copy_values(*self._values_from)
+        put_metadata(core, self.format, self.metadata)
+        size = 0
+        for row in self._plan[len(self._names) :]:
+            if size > 0 and self._limit and size + row.nbytes > self._limit:
+                break
+            core.expect(row.name, row.dtype, row.shape)
+            size += row.nbytes
+
+    # -- tensors --
+
+    def write(self, name: str, array: Any) -> None:
+        """Write a whole tensor.
+
+        Args:
+            name: of the tensor, not yet in the file.
+            array: of any dtype that the format holds; a NumPy or torch one is not copied
+                when it is C-contiguous, and in small pieces when it is not.
+
+        Raises:
+            TypeError: it is no array of a known dtype.
+            ValueError: the name is in the file, or not possible in this format.
+            UnsupportedError: the format has no such dtype or shape.
+            OSError: the file cannot be written: a full disk, say.
+        """
+        values, code = as_array(name, array)
+        with self.tensor(name, code, values.shape) as tensor:
+            tensor.write(values)
+
+    def tensor(self, name: str, dtype: Any, shape: Iterable[int | None]) -> TensorWriter:
+        """Begin a tensor whose rows come one after the other.
+
+        Args:
+            name: of the tensor.
+            dtype: as NumPy, ml_dtypes, torch, safetensors or ggml call it: "bfloat16",
+                np.float32, "F8_E4M3", "Q4_K" ...
+            shape: row-major; None as the first dimension when the number of rows is not
+                known: it will be as many as are written.
+
+        Returns:
+            A context manager with `write(rows)`.
+        """
+        if self._closed:
+            raise _core.Error("the writer is closed")
+        if self._open is not None:
+            raise ValueError(f"{name!r} begins while {self._open.name!r} is being written")
+        dims = tuple(shape)
+        code = dtype_code(dtype)
+        return TensorWriter(self, name, code, dims)
+
+    def _begin(self, tensor: TensorWriter) -> _core.Writer:
+        if tensor.name in self._names:
+            raise ValueError(f"tensor {tensor.name!r} is already in the checkpoint")
+        core = self._shards[-1]
+        if self._limit and self._in_shard and core.size + tensor.nbytes > self._limit:
+            put_metadata(core, self.format, self.metadata)
+            core.finish()
+            core = self._new_shard()
+            self._shards.append(core)
+            self._in_shard = 0
+        if not self._in_shard:
+            self._start_shard(core)
+        core.begin(tensor.name, tensor.dtype, tensor.shape)
+        self._in_shard += 1
+        self._names.add(tensor.name)
+        self._open = tensor
+        return core
+
+    # -- the end --
+
+    def digests(self) -> dict[str, str]:
+        """XXH3 of the elements of each tensor, in hex, where asked for."""
+        return {
+            name: f"{digest:016x}" for core in self._shards for name, *_, digest in core.rows()
+        }
+
+    def close(self) -> None:
+        """Put the file in place; a second call does nothing.
+
+        Raises:
+            ValueError: a tensor is not complete.
+            OSError: it cannot be written; the old file is untouched.
+        """
+        if self._closed:
+            return
+        try:
+            if self._open is not None:
+                raise ValueError(f"tensor {self._open.name!r} is not complete")
+            core = self._shards[-1]
+            if not self._in_shard:
+                self._start_shard(core)
+            put_metadata(core, self.format, self.metadata)
+            core.finish()
+            self._publish()
+        except BaseException:
+            self.abort()
+            raise
+        self._closed = True
+
+    def abort(self) -> None:
+        """Give up: nothing is left of it, and the old file is as it was."""
+        self._closed = True
+        for core in self._shards:
+            core.close()
+
+    def _publish(self) -> None:
+        old = _old_shards(self._base)
+        if len(self._shards) == 1:
+            self._shards[0].publish()
+            _remove(old)
+            return
+        names = _shard_names(self._base, len(self._shards))
+        weight_map: dict[str, str] = {}
+        total = 0
+        for name, core in zip(names, self._shards, strict=True):
+            core.publish(name)
+            for tensor, _, nbytes, *_ in core.rows():
+                weight_map[tensor] = name
+                total += nbytes
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+        self.path = _index_of(self._base)
+        _core.write_file(self.path, text.encode())
+        _remove([*old, self._base], keep=[self.path, *map(self._base.with_name, names)])
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif not self._closed:
+            self.abort()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._names)} tensors so far"
+        return f"<Writer of {os.fspath(self.path)!r}: {self.format}, {state}>"
+
+
+class TensorWriter:
+    """One tensor that is being written.  Made by `Writer.tensor`."""
+
+    def __init__(
+        self, out: Writer, name: str, dtype: str, shape: tuple[int | None, ...]
+    ) -> None:
+        self.name, self.dtype, self.shape = name, dtype, shape
+        self._out = out
+        self._numpy = numpy_dtype(dtype)
+        self._packed = self._numpy is None or dtype.startswith(("F4", "F6"))
+        known = [0 if size is None else size for size in shape]
+        width = 1 if self._packed or self._numpy is None else self._numpy.itemsize
+        self.nbytes = int(np.prod(known, dtype=object)) * width
+        self._core = out._begin(self)
+
+    def write(self, rows: Any) -> None:
+        """Write the next rows.
+
+        Args:
+            rows: an array of the tensor's dtype, with or without the first dimension of
+                the tensor; a flat array or `bytes` of any length are taken as the next
+                bytes where they are uint8 (so are blocks of "Q4_K" and its like).
+
+        Raises:
+            ValueError: a shape that does not fit, more than the tensor holds.
+            TypeError: another dtype.
+        """
+        if isinstance(rows, (bytes, bytearray, memoryview)):
+            self._core.write(rows)
+            return
+        array, code = as_array(self.name, rows)
+        if code != self.dtype and not (code == "U8" and (self._packed or array.ndim == 1)):
+            raise TypeError(f"tensor {self.name!r} is {self.dtype}, the rows are {code}")
+        if code == self.dtype and array.ndim != 1:
+            self._check_shape(array.shape)
+        for piece in pieces(array, self._out._copy):
+            self._core.write(piece)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        inner = self.shape[1:]
+        if shape in (self.shape, inner) or (len(shape) > 0 and shape[1:] == inner):
+            return
+        raise ValueError(
+            f"tensor {self.name!r} has rows of shape {inner}, the array has shape {shape}"
+        )
+
+    def close(self) -> None:
+        """The tensor is complete.
+
+        Raises:
+            ValueError: it got fewer elements than its shape holds.
+        """
+        if self._out._open is self:
+            self._core.end()
+            self._out._open = None
+
+    def __enter__(self) -> TensorWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+
+
+# -- shards ------------------------------------------------------------------------------------
+
+
+def _budget(budget: Size) -> int:
+    size = parse_size(budget, "budget")
+    if size < LEAST_BUDGET:
+        raise ValueError(f"budget must be at least {LEAST_BUDGET} bytes, not {size}")
+    return size
+
+
+def _shard_limit(format: str, shard_size: Size | None) -> int:
+    if shard_size is None:
+        return 0
+    if format != "safetensors":
+        raise ValueError(f"shard_size is for safetensors; {format} files are written whole")
+    size = parse_size(shard_size, "shard_size")
+    if size == 0:
+        raise ValueError("shard_size must be positive")
+    return size
+
+
+def _index_of(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(path.name + ".index.json")
+
+
+def _shard_names(path: pathlib.Path, count: int) -> list[str]:
+    """Names of shards as the Hub has them: model-00001-of-00003.safetensors.
+
+    None of them is there yet: an index that is still in place may name files of today.
+    """
+    for tag in ["", *(f"-{number}" for number in range(2, 1000))]:
+        names = [
+            f"{path.stem}{tag}-{number:05d}-of-{count:05d}{path.suffix}"
+            for number in range(1, count + 1)
+        ]
+        if not any(path.with_name(name).exists() for name in names):
+            return names
+    raise FileExistsError(f"shards of {path} are there under a thousand names")
+
+
+def _old_shards(path: pathlib.Path) -> list[pathlib.Path]:
+    """The index beside a path and the shards it names, where they are called as ours are."""
+    index = _index_of(path)
+    ours = re.compile(
+        rf"{re.escape(path.stem)}(-\d+)?-\d{{5}}-of-\d{{5}}{re.escape(path.suffix)}"
+    )
+    try:
+        named = json.loads(index.read_bytes())["weight_map"].values()
+        shards = {name for name in named if ours.fullmatch(name)}
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []  # no index of a checkpoint: not ours to remove
+    return [index, *(path.with_name(name) for name in sorted(shards))]
+
+
+def _remove(paths: list[pathlib.Path], keep: Iterable[pathlib.Path] = ()) -> None:
+    """Take away what the new files stand for, the index first."""
+    kept = set(keep)
+    for path in paths:
+        if path not in kept:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+# -- whole checkpoints -------------------------------------------------------------------------
+
+
+def create(
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    format: str | None = None,
+    shard_size: Size | None = None,
+    budget: Size = DEFAULT_BUDGET,
+) -> Writer:
+    """Begin a checkpoint whose tensors come one after the other, larger than memory if need be.
+
+    Args:
+        path: a file ending in .safetensors, .gguf or .npz; or a folder, which gets
+            model.safetensors.
+        metadata: strings for safetensors; for GGUF also numbers, lists and NumPy values.
+            Safetensors get "format": "pt" unless it says otherwise.
+        format: "safetensors", "gguf" or "npz" where the suffix does not tell.
+        shard_size: "5GB": start a new file before one grows above it, and write
+            an index.  Of folders the default is 5GB, of files none.
+        budget: bytes for buffers, at least 1 MiB.
+
+    Returns:
+        A `Writer`, to be used in a `with` block.
+
+    Raises:
+        ValueError: an unknown format; shards of another one than safetensors.
+        OSError: the folder is not there or not writable.
+
+    >>> with ts.create("new.safetensors") as out:
+    ...     out.write("a", np.ones((2, 3), np.float32))
+    ...     with out.tensor("b", "bfloat16", (None, 64)) as b:
+    ...         for rows in source:
+    ...             b.write(rows)
+    """
+    return Writer(path, metadata=metadata, format=format, shard_size=shard_size, budget=budget)
+
+
+def save(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Any] | Iterable[tuple[str, Any]],
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    format: str | None = None,
+    shard_size: Size | None = None,
+    tied: str = "once",
+    budget: Size = DEFAULT_BUDGET,
+) -> pathlib.Path:
+    """Write arrays to a checkpoint, which appears whole or not at all.
+
+    Args:
+        path, metadata, format, shard_size, budget: see `create`.
+        tensors: a mapping of names to arrays (nested ones become dotted names), a
+            torch.nn.Module, or an iterable of (name, array), of which one at a time is held.
+        tied: "once": of arrays on the same memory in a mapping only the first is written, and
+            metadata says {other: first}, as safetensors.torch.save_model has it; "copy":
+            each is.
+
+    Returns:
+        The path to open: `path`, or the index of the shards.
+
+    Raises:
+        TypeError: something is no array of a known dtype.
+        ValueError, UnsupportedError: a name, dtype or shape that the format does not hold.
+        OSError: it cannot be written; what was at the path is untouched.
+
+    >>> ts.save("model.safetensors", {"w": np.zeros((4, 4), np.float32)})
+    """
+    if tied not in ("once", "copy"):
+        raise ValueError(f"tied is 'once' or 'copy', not {tied!r}")
+    named = _named_arrays(tensors)
+    with create(
+        path, metadata=metadata, format=format, shard_size=shard_size, budget=budget
+    ) as out:
+        if isinstance(named, dict):
+            if tied == "once":
+                drop_tied(out, named)
+            rows = [_row_of(name, value) for name, value in named.items()]
+            if out.format == "safetensors":  # the others align by themselves
+                rows = aligned(rows)
+            out.expect(rows)
+            named = {row.name: named[row.name] for row in rows}
+        for name, value in named.items() if isinstance(named, dict) else named:
+            out.write(name, value)
+    return out.path
+
+
+def _named_arrays(tensors: Any) -> dict[str, Any] | Iterator[tuple[str, Any]]:
+    if is_module(tensors):
+        return _flat(tensors.state_dict(keep_vars=True))
+    if isinstance(tensors, Mapping):
+        return _flat(tensors)
+    pairs: Iterator[tuple[str, Any]] = iter(tensors)
+    return pairs
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def drop_tied(out: Writer, named: dict[str, Any]) -> None:
+    """Take arrays away that lie on the memory of an earlier one; metadata keeps their names."""
+    seen: dict[Any, str] = {}
+    for name, value in list(named.items()):
+        array, code = as_array(name, value)
+        if array.nbytes == 0:
+            continue
+        key = (array.__array_interface__["data"][0], code, array.shape, array.strides)
+        first = seen.setdefault(key, name)
+        if first != name and out.format != "npz":
+            del named[name]
+            note_tied(out, name, first)
+
+
+def note_tied(out: Writer, name: str, first: str) -> None:
+    """Say in the metadata that a tensor is another one."""
+    key = name if out.format == "safetensors" else f"tensorstream.tied.{name}"
+    out.metadata.setdefault(key, first)
+
+
+def aligned(rows: list[Row]) -> list[Row]:
+    """The rows in an order in which each element lies on a multiple of its size.
+
+    The given order where it already is so, which it is unless tensors of an odd number of
+    small elements are among larger ones; else those of wide elements come first.
+    """
+    at = 0
+    for row in rows:
+        dtype = numpy_dtype(row.dtype)
+        if dtype is not None and at % min(dtype.itemsize, 8):
+            return sorted(rows, key=_narrowness)
+        at += row.nbytes
+    return rows
+
+
+def _narrowness(row: Row) -> int:
+    dtype = numpy_dtype(row.dtype)
+    return -1 if dtype is None else -dtype.itemsize
+
+
+# -- loading -----------------------------------------------------------------------------------
+
+
+def load(
+    source: Any,
+    *,
+    kinds: Patterns = None,
+    layers: Layers = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    regex: Any = None,
+    where: Any = None,
+    names: Iterable[str] | None = None,
+    dtype: Any = None,
+    budget: Size = DEFAULT_BUDGET,
+    threads: int | None = None,
+    engine: str = "auto",
+    progress: Any = False,
+) -> dict[str, Array]:
+    """Read a checkpoint, or chosen tensors of it, into new arrays, with every core.
+
+    Args:
+        source: whatever `open` takes, or an open `Checkpoint`.
+        kinds, layers, include, exclude, regex, where, names: see `Selection`.
+        dtype: None keeps each tensor's own (quantised blocks come as float32); "float32",
+            "float16", "bfloat16", "float64" convert floating-point tensors.
+        budget: for reading, besides the arrays themselves.
+        threads, engine, progress: as in `Checkpoint.stream`.
+
+    Returns:
+        Names to writable arrays, in the order of the file.  Names that the file ties to
+        another tensor, as `save` notes them, are the same array.  Tensors below 4 MiB share
+        memory with their neighbours, in blocks of up to 32 MiB.
+
+    Raises:
+        MemoryError: the arrays do not fit in memory.
+        FormatError, OSError: the file is damaged or cannot be read.
+
+    >>> arrays = ts.load("model.safetensors", layers=range(2))
+    """
+    ckpt = source if isinstance(source, Checkpoint) else Checkpoint(source)
+    try:
+        selection = Selection(kinds, layers, include, exclude, regex, where, names)
+        rows = selection.rows(ckpt, ckpt.catalog)
+        target = None if dtype is None else float_target(dtype)
+        arrays = _empty_arrays([ckpt.tensor(row) for row in rows], target)
+        ckpt.read_into(arrays, budget=budget, threads=threads, engine=engine, progress=progress)
+        for name, first in tied_names(ckpt).items():
+            if first in arrays and names is None:
+                arrays.setdefault(name, arrays[first])
+        return arrays
+    finally:
+        if ckpt is not source:
+            ckpt.close()
+
+
+def tied_names(ckpt: Checkpoint) -> dict[str, str]:
+    """Names that are no tensors but stand for one, as the metadata has it."""
+    prefix = "tensorstream.tied."
+    found = {}
+    for key, value in ckpt.metadata.items():
+        name = key.removeprefix(prefix)
+        if isinstance(value, str) and name not in ckpt and value in ckpt:
+            found[name] = value
+    return found
+
+
+def _loaded_dtype(info: TensorInfo, target: str | None) -> np.dtype[Any]:
+    code = info.dtype
+    if info.is_quantized:
+        code = target or "F32"
+    elif target is not None and code.startswith(("F", "BF")):
+        code = target
+    dtype = numpy_dtype(code)
+    assert dtype is not None
+    return dtype
+
+
+def _empty_arrays(infos: list[TensorInfo], target: str | None) -> dict[str, Array]:
+    """New arrays; small ones in common blocks, which cost a page fault for many."""
+    arrays: dict[str, Array] = {}
+    group: list[tuple[str, tuple[int, ...], np.dtype[Any], int]] = []
+    used = 0
+    for info in infos:
+        dtype = _loaded_dtype(info, target)
+        size = info.num_elements * dtype.itemsize
+        if size >= _SMALL:
+            arrays[info.name] = np.empty(info.shape, dtype)
+            continue
+        if used + size > _GROUP:
+            _fill_group(arrays, group, used)
+            group, used = [], 0
+        arrays[info.name] = np.empty(0)  # keeps the order
+        group.append((info.name, info.shape, dtype, used))
+        used += -(-size // _ALIGNMENT) * _ALIGNMENT
+    _fill_group(arrays, group, used)
+    return arrays
+
+
+def _fill_group(arrays: dict[str, Array], group: list[Any], used: int) -> None:
+    block = np.empty(used + _ALIGNMENT, np.uint8)
+    start = -block.__array_interface__["data"][0] % _ALIGNMENT
+    for name, shape, dtype, at in group:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        arrays[name] = block[start + at : start + at + size].view(dtype).reshape(shape)

@@ -1,0 +1,69 @@
+"""Save over and over in children that are killed; the checkpoint is always whole.
+
+Arguments: a folder, and how many children.  One in three saves shards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+
+import numpy as np
+
+import tensorstream as ts
+
+folder, rounds = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+path = folder / "model.safetensors"
+OPTIONS = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+
+
+def save(number: int) -> None:
+    tensors = {f"t.{i}": np.full((40, 50), number, np.int32) for i in range(5)}
+    ts.save(path, tensors, shard_size="17KB" if number % 3 == 0 else None, **OPTIONS)
+
+
+def number_there() -> int:
+    """Whose checkpoint is in place; fails when it is nobody's."""
+    arrays = ts.load(folder)
+    assert list(arrays) == [f"t.{i}" for i in range(5)], list(arrays)
+    values = {int(one) for array in arrays.values() for one in np.unique(array)}
+    assert len(values) == 1 and all(a.shape == (40, 50) for a in arrays.values()), values
+    return values.pop()
+
+
+def tidy() -> None:
+    """A killed process cannot take away what it left."""
+    index = folder / "model.safetensors.index.json"
+    named = {"model.safetensors"}
+    if index.exists():
+        named = {index.name, *json.loads(index.read_bytes())["weight_map"].values()}
+    for name in set(os.listdir(folder)) - named:
+        os.unlink(folder / name)
+
+
+start = time.perf_counter()
+for warm in range(4):
+    save(warm)
+usual = (time.perf_counter() - start) / 4
+random.seed(5)
+old = new = 0
+there = number_there()
+for number in range(4, 4 + rounds):
+    child = os.fork()
+    if child == 0:
+        save(number)
+        os._exit(0)
+    time.sleep(random.random() * usual * 1.5)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    now = number_there()
+    assert now in (there, number), f"{now} is neither {there} nor {number}"
+    old, new = old + (now == there), new + (now == number)
+    there = now
+    tidy()
+print(json.dumps({"old": old, "new": new}))
