@@ -31,6 +31,7 @@ from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, Layer, TensorInfo, Verification
 from tensorstream.monitor import MemoryMonitor, MemorySample, memory
 from tensorstream.progress import Progress
+from tensorstream.quantizing import QuantizationError, QuantizedTensor, dequantize, quantize
 from tensorstream.saving import TensorWriter, Writer, create, load, save
 from tensorstream.streaming import Plan, Stream, TensorStats
 from tensorstream.units import format_size, parse_size
@@ -71,6 +72,8 @@ __all__ = [
     "MemorySample",
     "Plan",
     "Progress",
+    "QuantizationError",
+    "QuantizedTensor",
     "Stream",
     "StreamingConfig",
     "StreamingProgress",
@@ -83,12 +86,14 @@ __all__ = [
     "__version__",
     "create",
     "create_streaming_processor",
+    "dequantize",
     "estimate",
     "format_size",
     "load",
     "memory",
     "open",
     "parse_size",
+    "quantize",
     "save",
     "stream_model_efficiently",
     "stream_model_with_layer_filtering",

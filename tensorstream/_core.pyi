@@ -244,3 +244,63 @@ def estimate_grid(
 def model_parameters(model: _Numbers, run: _Numbers, /) -> tuple[int, int]: ...
 def kv_bytes(model: _Numbers, run: _Numbers, profile: _Numbers, tokens: int, /) -> int: ...
 def estimate_fields() -> _Numbers: ...
+def quantize(
+    scheme: str,
+    dtype: str,
+    columns: int,
+    group: int | str,
+    has_zero: bool,
+    first_row: int,
+    rows: int,
+    floats: _Bytes,
+    codes: _Bytes,
+    scales: _Bytes,
+    zeros: _Bytes,
+    /,
+) -> None: ...
+def dequantize(
+    scheme: str,
+    dtype: str,
+    columns: int,
+    group: int | str,
+    has_zero: bool,
+    first_row: int,
+    rows: int,
+    floats: _Bytes,
+    codes: _Bytes,
+    scales: _Bytes,
+    zeros: _Bytes,
+    /,
+) -> None: ...
+def deviation(
+    scheme: str,
+    dtype: str,
+    columns: int,
+    group: int | str,
+    has_zero: bool,
+    first_row: int,
+    rows: int,
+    floats: _Bytes,
+    codes: _Bytes,
+    scales: _Bytes,
+    zeros: _Bytes,
+    /,
+) -> tuple[float, float, float, float, float]: ...
+def quantized_sizes(
+    scheme: str, dtype: str, columns: int, group: int | str, has_zero: bool, rows: int, /
+) -> tuple[int, int]: ...
+def quantize_scale(
+    scheme: str,
+    dtype: str,
+    columns: int,
+    group: int | str,
+    has_zero: bool,
+    min: float,
+    max: float,
+    /,
+) -> tuple[float, int]: ...
+def nested_quantize(scales: _Bytes, codes: _Bytes, nested: _Bytes, /) -> float: ...
+def nested_dequantize(
+    scales: _Bytes, codes: _Bytes, nested: _Bytes, mean: float, /
+) -> None: ...
+def scheme_names() -> tuple[str, ...]: ...

@@ -140,6 +140,16 @@ def bytes_of(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
 
 
+def host_array(value: Any) -> Array:
+    """An array-like as a NumPy array, copied only if it must be.
+
+    torch tensors are taken by their memory; those on another device are copied to the host.
+    """
+    if type(value).__module__.split(".")[0] == "torch":
+        value = _from_torch(value)
+    return np.asarray(value)
+
+
 def as_row(name: str, value: Any) -> tuple[str, str, tuple[int, ...], Array]:
     """(name, dtype, shape, flat bytes) of an array-like, for a catalog in memory.
 

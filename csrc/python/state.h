@@ -92,4 +92,7 @@ extern PyMethodDef ts_py_numbers[];
 /* fn_estimate.c: estimates, grids, and the fields they are made of. */
 extern PyMethodDef ts_py_estimates[];
 
+/* fn_quantize.c: quantize, dequantize, deviation. */
+extern PyMethodDef ts_py_quantize[];
+
 #endif
