@@ -82,6 +82,33 @@ def last(counter: str) -> Callable[[Estimate], int]:
     return lambda estimate: estimate.ledgers[-1].counters[counter]
 
 
+def steady(counter: str) -> Callable[[Estimate], int]:
+    """The sum over stages of what stays: no temporaries."""
+
+    def read(estimate: Estimate) -> int:
+        return sum(
+            ledger.at[ledger.steady_instant]
+            + ledger.counters[counter]
+            - ledger.counters["allocated"]
+            for ledger in estimate.ledgers
+        )
+
+    return read
+
+
+def hopper(row: Row) -> bool:
+    """Whether the row's GPU is of the Hopper generation or later."""
+    return any(
+        name in str(row.get("hardware"))
+        for name in ("H100", "H200", "H20", "H800", "GH200", "B200", "GB200")
+    )
+
+
+def workspace(row: Row) -> int:
+    """Bytes of cuBLAS's default workspace on the row's GPU (CUBLAS_WORKSPACE_CONFIG)."""
+    return (32 << 20) if hopper(row) else 8519680
+
+
 def component(*names: str) -> Callable[[Estimate], int]:
     """Components of the worst stage at its peak."""
     return lambda estimate: sum(estimate.components().get(name, 0) for name in names)

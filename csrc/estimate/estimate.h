@@ -148,6 +148,7 @@ typedef enum { TS_FORMULA_MAP(XX) TS_FORMULA_COUNT } ts_formula;
     XX(layer_embed, 0, 0, TS_DIM, "per layer and token: width of a second"    \
        " embedding (Gemma 3n)")                                               \
     XX(softcap, 0, 0, 1, "1: logits pass a tanh")                             \
+    XX(max_positions, 0, 0, TS_TOKENS, "positions the model was made for")    \
     XX(patch, 0, 0, TS_DIM, "vision: pixels of a patch's side")               \
     XX(merge, 1, 0, TS_DIM, "vision: patches a token's side is merged of")    \
     XX(projector, 0, 0, TS_BYTES, "vision: parameters of the projector")      \

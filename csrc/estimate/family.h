@@ -28,6 +28,11 @@ ts_wide ts_number_matrix(uint64_t number, uint64_t in, uint64_t out);
 bool ts_number_packed(uint64_t number);
 /* Bytes of an element that is not packed, rounded up. */
 uint64_t ts_number_width(uint64_t number);
+/* What torch's caching allocator counts beyond the bytes of one tensor that
+ * stays: blocks of 10 MiB and more come in steps of 2 MiB, and a rest of
+ * 1 MiB or less is not split off (CUDACachingAllocator.cpp: kRoundLarge,
+ * should_split).  Smaller tensors share segments. */
+uint64_t ts_block_rest(ts_wide bytes);
 
 /* ---- a layer's matrices (weights.c) ------------------------------------ */
 
@@ -82,6 +87,8 @@ typedef struct {
     ts_wide embedding, head;            /* head 0 when it is the embedding */
     ts_wide adapters;
     ts_wide matrix_bytes, expert_bytes; /* in run.weight_format */
+    ts_wide rests;                      /* ts_block_rest of all those */
+    ts_wide largest_matrix;             /* elements */
     ts_wide largest;                    /* elements of the largest layer */
     uint64_t tensors;
 } ts_weights;

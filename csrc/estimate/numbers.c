@@ -41,6 +41,13 @@ bool ts_number_packed(uint64_t which)
            || which == TS_NUMBER_FP8 || which == TS_NUMBER_INT8;
 }
 
+uint64_t ts_block_rest(ts_wide bytes)
+{
+    uint64_t low = (uint64_t)bytes & (2 * TS_MIB - 1);
+    uint64_t rest = low == 0 ? 0 : 2 * TS_MIB - low;
+    return bytes >= 10 * TS_MIB && rest <= TS_MIB ? rest : 0;
+}
+
 uint64_t ts_number_width(uint64_t which)
 {
     return (numbers[which].bits + 7) / 8;

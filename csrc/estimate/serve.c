@@ -17,11 +17,29 @@ typedef struct {
     ts_error *error;
 } serving;
 
+enum {
+    PREFILL = TS_DURING(TS_AT_FORWARD_ATTENTION)
+              | TS_DURING(TS_AT_FORWARD_MLP) | TS_DURING(TS_AT_LOSS),
+    GENERATING = TS_DURING(TS_AT_DECODE) | TS_DURING(TS_AT_STEADY),
+};
+
 static ts_status line(serving *s, ts_component component, ts_formula formula,
                       uint32_t instants, ts_wide bytes)
 {
     return ts_ledger_add(s->ledger, component, formula, instants, bytes,
                          s->error);
+}
+
+/* When a tied model's head is there a second time. */
+static uint32_t head_again(const serving *s)
+{
+    uint64_t format = s->run->weight_format;
+
+    if (!s->model->tied || !s->share.last) return 0;
+    if (s->profile->load_head && format == TS_NUMBER_AWQ_INT4)
+        return TS_DURING(TS_AT_LOAD);
+    return s->profile->fp8_head && format == TS_NUMBER_FP8_BLOCK ? TS_ALWAYS
+                                                                 : 0;
 }
 
 static ts_status add_weights(serving *s)
@@ -38,6 +56,11 @@ static ts_status add_weights(serving *s)
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_EMBEDDING, TS_ALWAYS,
                 w->embedding * b));
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_HEAD, TS_ALWAYS, w->head * b));
+    TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_LOADED_HEAD, head_again(s),
+                w->embedding * b));
+    TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_RESTS, TS_ALWAYS,
+                w->rests + ts_block_rest(w->embedding * b)
+                    + ts_block_rest(w->head * b)));
     return line(s, TS_FOR_ADAPTERS, TS_FORMULA_MATRICES, TS_ALWAYS,
                 ts_number_bytes(s->run->adapter_dtype, w->adapters));
 }
@@ -48,33 +71,38 @@ static ts_wide cache(const serving *s, uint64_t tokens)
            * s->run->batch;
 }
 
+/* What appending a token needs beside: torch.cat makes the new before the old
+ * goes. */
+static ts_wide appended(const serving *s, uint64_t end)
+{
+    ts_wide largest = 0;
+
+    if (s->profile->cache_append == 0) return 0;
+    if (s->profile->cache_append == 2) return cache(s, end);
+    for (uint32_t i = 0; i < s->model->decoder.kind_count; i++) {
+        ts_wide one = ts_layer_kv(&s->model->decoder.kinds[i], s->run,
+                                  s->profile, end);
+        if (one > largest) largest = one;
+    }
+    return largest / 2 * s->run->batch;
+}
+
 static ts_status add_cache(serving *s)
 {
     const ts_run *run = s->run;
     uint64_t end = run->seq + run->new_tokens;
-    uint32_t prefill =
-        TS_DURING(TS_AT_FORWARD_ATTENTION) | TS_DURING(TS_AT_FORWARD_MLP)
-        | TS_DURING(TS_AT_LOSS);
 
     if (!run->kv_cache) return TS_OK;
     if (run->kv_tokens > 0 || s->profile->static_cache)
         return line(s, TS_FOR_KV_CACHE, TS_FORMULA_KV_CACHE,
-                    prefill | TS_DURING(TS_AT_DECODE),
-                    run->kv_tokens > 0 ? cache(s, run->kv_tokens)
-                                       : cache(s, end));
-    TS_TRY(line(s, TS_FOR_KV_CACHE, TS_FORMULA_KV_CACHE, prefill,
+                    PREFILL | GENERATING,
+                    cache(s, run->kv_tokens > 0 ? run->kv_tokens : end));
+    TS_TRY(line(s, TS_FOR_KV_CACHE, TS_FORMULA_KV_CACHE, PREFILL,
                 cache(s, run->seq)));
-    TS_TRY(line(s, TS_FOR_KV_CACHE, TS_FORMULA_KV_CACHE,
-                TS_DURING(TS_AT_DECODE), cache(s, end)));
-    if (!s->profile->cache_append) return TS_OK;
-    ts_wide largest = 0;
-    for (uint32_t i = 0; i < s->model->decoder.kind_count; i++) {
-        ts_wide one = ts_layer_kv(&s->model->decoder.kinds[i], run,
-                                  s->profile, end);
-        if (one > largest) largest = one;
-    }
+    TS_TRY(line(s, TS_FOR_KV_CACHE, TS_FORMULA_KV_CACHE, GENERATING,
+                cache(s, end)));
     return line(s, TS_FOR_KV_CACHE, TS_FORMULA_CACHE_APPEND,
-                TS_DURING(TS_AT_DECODE), largest / 2 * run->batch);
+                TS_DURING(TS_AT_DECODE), appended(s, end));
 }
 
 /* Elements a token that one attention block holds at its worst moment:
@@ -162,9 +190,15 @@ static ts_status add_hiddens(serving *s)
 
 static ts_status add_logits(serving *s)
 {
-    if (!s->share.last || !s->model->head) return TS_OK;
     ts_wide row = ts_divide_up(s->model->vocab, s->run->tp);
     ts_wide rows = s->profile->all_logits ? s->tokens : s->run->batch;
+
+    if (!s->model->head) return TS_OK;
+    /* accelerate's hooks bring what a model returns to its input's device. */
+    if (s->share.first && !s->share.last && s->profile->gather_logits)
+        TS_TRY(line(s, TS_FOR_LOGITS, TS_FORMULA_PREFILL_LOGITS,
+                    TS_DURING(TS_AT_LOSS), rows * row * 4));
+    if (!s->share.last) return TS_OK;
 
     TS_TRY(line(s, TS_FOR_LOGITS, TS_FORMULA_PREFILL_LOGITS,
                 TS_DURING(TS_AT_LOSS),
@@ -174,28 +208,25 @@ static ts_status add_logits(serving *s)
                 row * s->run->batch * s->profile->logit_bytes);
 }
 
-/* The largest matrix of the stage, unpacked. */
-static ts_status add_unpacked(serving *s)
+static ts_status add_constants(serving *s)
 {
-    if (s->profile->unpack_bytes == 0
-        || !ts_number_packed(s->run->weight_format))
-        return TS_OK;
-    ts_wide most = 0;
-    for (uint32_t i = 0; i < s->model->decoder.kind_count; i++) {
-        ts_matrices all;
-        if (s->share.count[i] == 0) continue;
-        ts_layer_matrices(&s->model->decoder, &s->model->decoder.kinds[i],
-                          &all);
-        for (uint32_t j = 0; j < all.count; j++) {
-            ts_matrix part = ts_matrix_share(&all.list[j], s->run);
-            ts_wide size = (ts_wide)part.in * part.out;
-            if (size > most) most = size;
-        }
-    }
-    return line(s, TS_FOR_WORKSPACE, TS_FORMULA_UNPACKED,
-                TS_DURING(TS_AT_FORWARD_MLP)
-                    | TS_DURING(TS_AT_FORWARD_ATTENTION),
-                most * s->profile->unpack_bytes);
+    const ts_profile *p = s->profile;
+
+    TS_TRY(line(s, TS_FOR_WORKSPACE, TS_FORMULA_WORKSPACE, TS_ALWAYS,
+                p->workspace_bytes));
+    TS_TRY(line(s, TS_FOR_OTHER, TS_FORMULA_INPUTS, TS_ALWAYS,
+                s->tokens * p->input_bytes + p->tower_bytes));
+    if (p->exllama && s->run->weight_format == TS_NUMBER_GPTQ_INT4)
+        TS_TRY(line(s, TS_FOR_WORKSPACE, TS_FORMULA_EXLLAMA, TS_ALWAYS,
+                    s->weights.largest_matrix * 2));
+    if (!p->rope_tables) return TS_OK;
+    ts_wide rows = 0;
+    for (uint32_t i = 0; i < s->model->decoder.kind_count; i++)
+        rows += (ts_wide)s->share.count[i]
+                * s->model->decoder.kinds[i].head_dim;
+    return line(s, TS_FOR_OTHER, TS_FORMULA_ROPE_TABLES,
+                TS_ALWAYS & ~TS_DURING(TS_AT_LOAD),
+                rows * s->model->max_positions * 2 * s->width);
 }
 
 ts_status ts_serve_run(const ts_model *model, const ts_run *run,
@@ -211,24 +242,19 @@ ts_status ts_serve_run(const ts_model *model, const ts_run *run,
         .ledger = out,
         .error = error,
     };
-    uint32_t used = TS_DURING(TS_AT_FORWARD_ATTENTION)
-                    | TS_DURING(TS_AT_FORWARD_MLP) | TS_DURING(TS_AT_LOSS)
-                    | TS_DURING(TS_AT_DECODE);
+    uint32_t used = TS_DURING(TS_AT_LOAD);
 
-    if (run->mode == TS_MODE_LOAD) used = TS_DURING(TS_AT_LOAD);
+    if (run->mode != TS_MODE_LOAD)
+        used |= PREFILL | TS_DURING(TS_AT_DECODE) | TS_DURING(TS_AT_STEADY);
     ts_ledger_begin(out, used,
-                    run->mode == TS_MODE_LOAD ? TS_AT_LOAD : TS_AT_DECODE);
+                    run->mode == TS_MODE_LOAD ? TS_AT_LOAD : TS_AT_STEADY);
     ts_stage_share(model, run, stage, &s.share);
     ts_stage_weights(model, run, &s.share, &s.weights);
     TS_TRY(add_weights(&s));
-    TS_TRY(line(&s, TS_FOR_WORKSPACE, TS_FORMULA_WORKSPACE, TS_ALWAYS,
-                profile->workspace_bytes));
-    TS_TRY(line(&s, TS_FOR_OTHER, TS_FORMULA_INPUTS, TS_ALWAYS,
-                s.tokens * profile->input_bytes + profile->tower_bytes));
+    TS_TRY(add_constants(&s));
     TS_TRY(add_cache(&s));
     TS_TRY(add_hiddens(&s));
     TS_TRY(add_attention(&s));
     TS_TRY(add_mlp(&s));
-    TS_TRY(add_logits(&s));
-    return add_unpacked(&s);
+    return add_logits(&s);
 }

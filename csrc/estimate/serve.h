@@ -9,12 +9,18 @@
     XX(logit_bytes, 2, 0, 64, "bytes a logit of the prefill has at its peak") \
     XX(held_hiddens, 4, 0, 64, "hidden states that frames hold in an MLP")    \
     XX(mlp_temporaries, 3, 0, 16, "MLP widths alive at once")                 \
-    XX(cache_append, 1, 0, 1, "1: a token's cache is old plus new (cat)")     \
+    XX(cache_append, 1, 0, 2, "a token's cache is old plus new (cat): 1 one"  \
+       " layer at a time, 2 all before the old goes")                         \
     XX(static_cache, 0, 0, 1, "1: the cache is made for all tokens at once")  \
     XX(expert_mask_bytes, 0, 0, 64,                                           \
        "bytes of the one-hot expert mask, a token, expert and choice")        \
-    XX(unpack_bytes, 0, 0, 64,                                                \
-       "bytes an element of the largest packed matrix unpacks to")            \
+    XX(exllama, 0, 0, 1, "1: GPTQ's 4-bit kernels keep room for the"          \
+       " largest matrix")                                                     \
+    XX(rope_tables, 0, 0, 1, "1: each layer has cosines and sines of all"     \
+       " positions")                                                          \
+    XX(load_head, 0, 0, 1, "1: AWQ files of tied models bring the head, too") \
+    XX(fp8_head, 0, 0, 1, "1: FP8 files of tied models keep it")              \
+    XX(gather_logits, 0, 0, 1, "1: logits go back to the first stage")        \
     XX(input_bytes, 8, 0, 64, "bytes of a token's ids and masks")             \
     XX(tower_bytes, 0, 0, TS_BYTES, "bytes of what else is loaded")
 
@@ -41,8 +47,14 @@
     XX(CACHE_APPEND, "cache_append",                                          \
        "one layer's keys, old and new at once",                               \
        "transformers' DynamicCache: torch.cat")                               \
-    XX(UNPACKED, "unpacked", "largest packed matrix in the computing dtype",  \
-       "GPTQ, AWQ: long prompts multiply unpacked weights")                   \
+    XX(EXLLAMA, "exllama", "elements of the largest matrix * 2",              \
+       "ExLlamaV2's temp_dq, of AutoGPTQ")                                    \
+    XX(ROPE_TABLES, "rope_tables", "layers * positions * d * 2 * B",          \
+       "cos_cached and sin_cached of each layer's rotary embedding")          \
+    XX(LOADED_HEAD, "loaded_head", "V * h * B",                               \
+       "a tied head that its file holds a second time")                       \
+    XX(RESTS, "rests", "2 MiB steps beyond each large matrix",                \
+       "torch's CUDACachingAllocator: kRoundLarge, should_split")             \
     XX(INPUTS, "inputs", "b s (ids, positions, mask)",                        \
        "int64 ids and attention mask")
 

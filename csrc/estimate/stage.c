@@ -60,8 +60,8 @@ static void add_layer(const ts_stack *stack, const ts_layer *layer,
     for (uint32_t i = 0; i < all.count; i++) {
         ts_matrix part = ts_matrix_share(&all.list[i], run);
         ts_wide count = (ts_wide)part.in * part.out * part.copies;
-        ts_wide bytes = ts_number_matrix(run->weight_format, part.in, part.out)
-                        * part.copies;
+        ts_wide one = ts_number_matrix(run->weight_format, part.in, part.out);
+        ts_wide bytes = one * part.copies;
         bool expert = part.split == TS_SPLIT_EXPERT;
 
         if (part.keep) {
@@ -73,6 +73,10 @@ static void add_layer(const ts_stack *stack, const ts_layer *layer,
             to->matrices += count * times;
             to->matrix_bytes += bytes * times;
         }
+        if (!part.keep)
+            to->rests += (ts_wide)ts_block_rest(one) * part.copies * times;
+        if ((ts_wide)part.in * part.out > to->largest_matrix)
+            to->largest_matrix = (ts_wide)part.in * part.out;
         if (part.bias) to->vectors += (ts_wide)part.out * part.copies * times;
         to->adapters += adapter(&part, run) * times;
         to->tensors += part.copies * (part.bias ? 2 : 1) * times;

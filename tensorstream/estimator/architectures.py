@@ -54,6 +54,7 @@ def decoder(config: Config, kinds: list[Numbers], pattern: list[int], **own: Any
         "tied": int(bool(config.get("tie_word_embeddings", own.pop("tied", True)))),
         "head": own.pop("head", 1),
         "head_bias": own.pop("head_bias", 0),
+        "max_positions": config.get("max_position_embeddings") or 0,
     }
     own.setdefault("hidden", pick(config, "hidden_size", "n_embd", "d_model"))
     return {**model, "decoder": stack(kinds, pattern, **own)}
