@@ -2,20 +2,29 @@
 
 #include "core/base.h"
 
-/* A stretch by each engine before any is believed. */
-#define TRIAL TS_STRETCH
+/* Believed of an engine: half a stretch, since chunks cross their borders. */
+#define TRIAL (TS_STRETCH / 2)
 
 /* An engine that needs r times as long loses (r - 1) stretches each time it
- * is tried again, so once in 100 (r - 1) stretches costs 1 %. */
+ * is tried, so once in 100 (r - 1) stretches costs 1 %. */
 #define PATIENCE 100.0
 #define SHORTEST 8.0
 #define LONGEST 65536.0
 
-/* Those that go past the page cache are tried first: what buffered reading
- * reads ahead would make the next stretch look cached, and nothing else would
- * ever be tried. */
-static const unsigned engines[] = {TS_ENGINE_DIRECT, TS_ENGINE_URING,
-                                   TS_ENGINE_PREAD, TS_ENGINE_MAP};
+/* In the order of trust, and how many times as long as the first each is
+ * thought to need until it is known.  Those that go past the page cache come
+ * first: the copy out of it costs, and what buffered reading reads ahead is
+ * read twice when the next stretch goes past it.  2.9 GB/s against 1.0 and 2.4
+ * (two threads, four) were measured on a virtual disk. */
+static const struct {
+    ts_engine engine;
+    double pace;
+} engines[] = {
+    {TS_ENGINE_DIRECT, 1},
+    {TS_ENGINE_URING, 1.25},
+    {TS_ENGINE_PREAD, 3},
+    {TS_ENGINE_MAP, 3},
+};
 
 static bool may(unsigned usable, unsigned engine)
 {
@@ -38,21 +47,26 @@ static uint64_t period(double pace, double best)
 ts_engine ts_engine_choose(const ts_reader_stats *cold, unsigned usable,
                            uint64_t round)
 {
-    unsigned best = TS_ENGINE_AUTO;
+    ts_engine first = TS_ENGINE_PREAD, best = TS_ENGINE_AUTO;
 
-    for (size_t k = 0; k < TS_COUNT_OF(engines); k++) {
-        unsigned i = engines[k];
+    for (size_t k = TS_COUNT_OF(engines); k-- > 0;) {
+        ts_engine i = engines[k].engine;
         if (!may(usable, i)) continue;
-        if (cold->bytes[i] < TRIAL) return (ts_engine)i;
-        if (best == TS_ENGINE_AUTO || pace(cold, i) < pace(cold, best))
+        first = i;
+        if (cold->bytes[i] < TRIAL) continue;
+        if (best == TS_ENGINE_AUTO || pace(cold, i) <= pace(cold, best))
             best = i;
     }
-    if (best == TS_ENGINE_AUTO) return TS_ENGINE_PREAD;
+    if (best == TS_ENGINE_AUTO) return first;
     for (size_t k = 0; k < TS_COUNT_OF(engines); k++) {
-        unsigned i = engines[k];
+        ts_engine i = engines[k].engine;
+        bool known = cold->bytes[i] >= TRIAL;
         if (!may(usable, i) || i == best) continue;
-        uint64_t every = period(pace(cold, i), pace(cold, best));
-        if (round % every == i % every) return (ts_engine)i;
+        uint64_t every =
+            known ? period(pace(cold, i), pace(cold, best))
+                  : period(may(usable, TS_ENGINE_DIRECT) ? engines[k].pace : 1,
+                           1);
+        if (known ? round % every == i % every : round >= every) return i;
     }
-    return (ts_engine)best;
+    return best;
 }

@@ -21,8 +21,15 @@ typedef struct {
     uint32_t block;       /* offset, size and memory are multiples of it */
 } ts_direct;
 
+/* What reading cold ranges brought so far, of all readers; see reader.c. */
+typedef struct {
+    atomic_uint_fast64_t bytes[TS_ENGINE_COUNT], ns[TS_ENGINE_COUNT];
+    atomic_uint_fast64_t rounds; /* stretches that an engine was chosen for */
+} ts_cold;
+
 typedef struct {
     ts_direct direct;
+    ts_cold cold;
     atomic_uint_fast64_t stretch; /* reader.c: what was decided last, packed */
 } ts_shared;
 

@@ -107,9 +107,9 @@ typedef struct {
 } ts_reader_stats;
 
 /* engine AUTO decides per range: cached ranges by pread; cold ones by the
- * engine that ts_engine_choose() picks from what this reader has measured.
- * It never picks MAP: a file cut short while it is mapped raises SIGBUS, and
- * no check beforehand rules that out. */
+ * engine that ts_engine_choose() picks from what the file's readers have
+ * measured.  It never picks MAP: a file cut short while it is mapped raises
+ * SIGBUS, and no check beforehand rules that out. */
 ts_status ts_reader_new(ts_engine engine, ts_reader **out, ts_error *error);
 void ts_reader_free(ts_reader *reader); /* NULL is fine */
 
@@ -127,8 +127,8 @@ const ts_reader_stats *ts_reader_stats_of(const ts_reader *reader);
 
 /* Pure: which engine for the cold ranges of the next stretch of a file
  * (TS_STRETCH bytes), from bytes and nanoseconds measured so far and the
- * number of stretches decided before.  Tries each usable one, keeps the
- * fastest, tries the others again so seldom that it costs about 1 % each.
+ * number of stretches decided before.  Begins with O_DIRECT, tries the others,
+ * keeps the fastest, all so seldom that it costs about 1 % each.
  * `usable` is a bit set of 1 << engine; PREAD when it is empty. */
 #define TS_STRETCH ((uint64_t)16 << 20)
 

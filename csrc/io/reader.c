@@ -19,6 +19,11 @@ typedef struct {
 #define STRETCHES 32
 #define BELIEVED_NS ((uint64_t)1000000000)
 
+/* Further than kernels read ahead: 8 MiB is a large setting for a disk, which
+ * the hint of sequential reading doubles, and the window after the one in use
+ * is asked for as well. */
+#define READ_AHEAD (4 * TS_STRETCH)
+
 /* Older figures lose half their weight each time a sum reaches this. */
 #define MEMORY_OF_RATES (16 * TS_STRETCH)
 
@@ -27,8 +32,7 @@ struct ts_reader {
     unsigned broken; /* 1 << engine: not tried again */
     ts_bounce bounce;
     ts_uring *uring; /* owned; NULL until it is needed, or broken */
-    ts_reader_stats stats, cold;
-    uint64_t rounds; /* stretches that an engine was chosen for */
+    ts_reader_stats stats;
     stretch known[STRETCHES];
 };
 
@@ -196,17 +200,29 @@ static size_t take(ts_reader *reader, ts_engine engine, const ts_file *file,
     }
 }
 
-static void note(ts_reader *reader, ts_engine engine, bool cold, size_t size,
-                 uint64_t ns)
+/* One reader's figures are all readers': who comes later need not try again
+ * what others have tried.  Whoever steps over the border halves, nobody else,
+ * so that no more is taken off than is there. */
+static void note_cold(ts_cold *cold, ts_engine engine, size_t size,
+                      uint64_t ns)
+{
+    uint64_t before = atomic_fetch_add_explicit(&cold->bytes[engine], size,
+                                                memory_order_relaxed);
+    ns += atomic_fetch_add_explicit(&cold->ns[engine], ns,
+                                    memory_order_relaxed);
+    if (before >= MEMORY_OF_RATES || before + size < MEMORY_OF_RATES) return;
+    atomic_fetch_sub_explicit(&cold->bytes[engine], (before + size) / 2,
+                              memory_order_relaxed);
+    atomic_fetch_sub_explicit(&cold->ns[engine], ns / 2,
+                              memory_order_relaxed);
+}
+
+static void note(ts_reader *reader, const ts_file *file, ts_engine engine,
+                 bool cold, size_t size, uint64_t ns)
 {
     reader->stats.bytes[engine] += size;
     reader->stats.ns[engine] += ns;
-    if (!cold) return;
-    reader->cold.bytes[engine] += size;
-    reader->cold.ns[engine] += ns;
-    if (reader->cold.bytes[engine] < MEMORY_OF_RATES) return;
-    reader->cold.bytes[engine] /= 2;
-    reader->cold.ns[engine] /= 2;
+    if (cold) note_cold(&file->shared->cold, engine, size, ns);
 }
 
 /* The engine's part, then whatever it left by pread. */
@@ -219,7 +235,7 @@ static ts_status read_by(ts_reader *reader, ts_engine engine, bool cold,
 
     if (done > 0) {
         uint64_t middle = ts_sys.now_ns();
-        note(reader, engine, cold, done, middle - start);
+        note(reader, file, engine, cold, done, middle - start);
         start = middle;
     }
     if (done == size) return TS_OK;
@@ -227,7 +243,7 @@ static ts_status read_by(ts_reader *reader, ts_engine engine, bool cold,
         ts_file_read_fd(file, file->fd, offset + done, (uint8_t *)into + done,
                         size - done, &reader->stats.calls, error);
     if (status == TS_OK)
-        note(reader, TS_ENGINE_PREAD, cold, size - done,
+        note(reader, file, TS_ENGINE_PREAD, cold, size - done,
              ts_sys.now_ns() - start);
     return status;
 }
@@ -242,25 +258,65 @@ static unsigned usable(const ts_reader *reader, const ts_file *file)
     return engines;
 }
 
+static ts_engine choose_cold(const ts_reader *reader, const ts_file *file)
+{
+    ts_cold *cold = &file->shared->cold;
+    ts_reader_stats figures = {0};
+
+    for (int i = 0; i < TS_ENGINE_COUNT; i++) {
+        figures.bytes[i] =
+            atomic_load_explicit(&cold->bytes[i], memory_order_relaxed);
+        figures.ns[i] =
+            atomic_load_explicit(&cold->ns[i], memory_order_relaxed);
+    }
+    return ts_engine_choose(
+        &figures, usable(reader, file),
+        atomic_fetch_add_explicit(&cold->rounds, 1, memory_order_relaxed));
+}
+
+static ts_residence residence_of(const ts_file *file, uint64_t number)
+{
+    uint64_t start = number * TS_STRETCH;
+    unsigned share;
+
+    return ts_file_residence(
+        file, start, ts_min(TS_STRETCH, file->identity.size - start), &share);
+}
+
+static bool is_cold(ts_residence residence)
+{
+    return residence == TS_RESIDENCE_COLD || residence == TS_RESIDENCE_MIXED;
+}
+
+/* A page counts as cached from when the kernel asks for it, and a kernel that
+ * reads ahead asks for more than a stretch: after one buffered read, all of a
+ * cold file would look cached from then on.  So what is cached with nothing
+ * cached so far behind it counts as cold; where a cached part ends, that costs
+ * the difference for so much. */
+static ts_residence look_past_read_ahead(const ts_file *file, uint64_t number)
+{
+    uint64_t last = (file->identity.size - 1) / TS_STRETCH;
+    uint64_t beyond = ts_min(number + READ_AHEAD / TS_STRETCH, last);
+    ts_residence residence = residence_of(file, number);
+
+    if (residence == TS_RESIDENCE_CACHED || residence == TS_RESIDENCE_MIXED)
+        if (residence_of(file, beyond) == TS_RESIDENCE_COLD)
+            return TS_RESIDENCE_COLD;
+    return residence;
+}
+
 static void look_at(ts_reader *reader, const ts_file *file, stretch *it,
                     uint64_t number, uint64_t now)
 {
-    uint64_t start = number * TS_STRETCH;
-    uint64_t size = ts_min(TS_STRETCH, file->identity.size - start);
-    unsigned share;
-
     *it = (stretch){
         .device = file->identity.device,
         .inode = file->identity.inode,
         .number = number,
         .until_ns = now + BELIEVED_NS,
-        .residence = ts_file_residence(file, start, size, &share),
+        .residence = look_past_read_ahead(file, number),
         .engine = TS_ENGINE_PREAD,
     };
-    if (it->residence == TS_RESIDENCE_COLD
-        || it->residence == TS_RESIDENCE_MIXED)
-        it->engine = ts_engine_choose(&reader->cold, usable(reader, file),
-                                      reader->rounds++);
+    if (is_cold(it->residence)) it->engine = choose_cold(reader, file);
 }
 
 /* The readers of a file follow whoever came to a stretch first: two engines
@@ -321,8 +377,7 @@ static ts_engine choose(ts_reader *reader, const ts_file *file,
     const stretch *it = stretch_of(reader, file, offset);
     unsigned share;
 
-    *cold = it->residence == TS_RESIDENCE_COLD
-            || it->residence == TS_RESIDENCE_MIXED;
+    *cold = is_cold(it->residence);
     if (!*cold || it->engine == TS_ENGINE_PREAD) return TS_ENGINE_PREAD;
     if (it->residence == TS_RESIDENCE_COLD) return it->engine;
     ts_file_residence(file, offset, size, &share);
@@ -342,7 +397,7 @@ ts_status ts_reader_read(ts_reader *reader, const ts_file *file,
     if (file->memory != NULL) {
         uint64_t start = ts_sys.now_ns();
         memcpy(into, ts_buffer_data(file->memory) + offset, size);
-        note(reader, TS_ENGINE_MEMORY, false, size,
+        note(reader, file, TS_ENGINE_MEMORY, false, size,
              ts_sys.now_ns() - start);
         return TS_OK;
     }

@@ -9,15 +9,15 @@
 /* Above this share of the memory allowed, size shrinks whatever the speed. */
 #define PRESSED 0.9
 #define RELAXED 0.5
-/* A disturbance only ever slows a window: what home can do is the best of late,
- * which fades by so much a window. */
+/* A disturbance only ever slows a window: what home can do is the best of
+ * late, which fades by so much a window. */
 #define FADE 0.98
 
 enum {
     FIRST_PATIENCE = 8,
     LONGEST_PATIENCE = 1024,
     CALMER = 4, /* times as patient after a look around that found nothing */
-    TRIES = 2,  /* windows of a trial: a larger size's first touches new memory */
+    TRIES = 2,  /* windows of a trial: the first may touch new memory */
 };
 
 static uint64_t power_below(uint64_t value)

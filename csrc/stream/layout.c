@@ -8,7 +8,7 @@
  * delivered takes no part of the budget and did best at twice the size. */
 static const uint64_t start_size = 1 * TS_MIB;
 static const uint64_t least_size = 64 * TS_KIB;
-static const uint64_t stage_size = 256 * TS_KIB;
+static const uint64_t stage_size = 256 * TS_KIB; /* cold: four times */
 static const uint64_t most_size = 8 * TS_MIB;
 
 void ts_layout_of(const ts_layout_question *question, ts_layout *out)
@@ -19,7 +19,8 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
     uint64_t stage = 2 * TS_SLAB_GRAIN; /* at least: one page is for aligning */
 
     if (question->stages && question->delivers)
-        stage = ts_min(stage_size, question->budget / (8 * fetchers));
+        stage = ts_min(question->cold ? 4 * stage_size : stage_size,
+                       question->budget / (8 * fetchers));
     else if (question->stages)
         stage = ts_min(4 * TS_MIB + TS_SLAB_GRAIN,
                        question->budget / fetchers);

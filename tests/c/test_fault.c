@@ -655,7 +655,7 @@ static void a_cold_range_goes_to_every_engine_in_turn(void)
         begin(TS_ENGINE_AUTO);
         ts_sys.cachestat = answers[i];
         ts_sys.mincore = none_in_core;
-        for (int k = 0; k < 60; k++) {
+        for (int k = 0; k < 300; k++) { /* the last to be tried waits for 200 */
             later += 1100000000; /* an answer is believed for a second */
             memset(into, 0, SIZE);
             CHECK_OK(read_all(error));
@@ -683,6 +683,83 @@ static void auto_asks_once_a_stretch(void)
         CHECK_OK(ts_reader_read(reader, file, at, into, 4096, error));
     CHECK(asked <= 3, "%d times", asked);
     end();
+}
+
+/* A hole of eight stretches, the first bytes of which are said to be cached. */
+static uint64_t cached_until;
+
+static int cached_in_front(int fd, ts_cachestat_range *range,
+                           ts_cachestat *out)
+{
+    (void)fd;
+    memset(out, 0, sizeof *out);
+    if (range->offset < cached_until) out->cached = 1 + range->size / 4096;
+    return 0;
+}
+
+static void begin_long(void)
+{
+    FILE *hole = fopen(other, "wb");
+    CHECK(hole != NULL && ftruncate(fileno(hole), 8 * TS_STRETCH) == 0);
+    fclose(hole);
+    cached_until = 0;
+    ts_sys.cachestat = cached_in_front;
+    CHECK_OK(ts_file_open(other, &file, error));
+    CHECK_OK(ts_reader_new(TS_ENGINE_AUTO, &reader, error));
+}
+
+static void end_long(void)
+{
+    end();
+    CHECK(unlink(other) == 0);
+}
+
+static void what_was_read_ahead_is_not_cached(void)
+{
+    static const struct {
+        uint64_t stretch, cached; /* in front, in stretches */
+        ts_engine engine;
+    } table[] = {
+        {0, 0, TS_ENGINE_DIRECT}, {0, 1, TS_ENGINE_DIRECT},
+        {0, 4, TS_ENGINE_DIRECT}, {0, 5, TS_ENGINE_PREAD},
+        {3, 7, TS_ENGINE_DIRECT}, {3, 8, TS_ENGINE_PREAD},
+        {7, 8, TS_ENGINE_PREAD},
+    };
+    for (size_t i = 0; i < TS_COUNT_OF(table); i++) {
+        char reason[128];
+        begin_long();
+        cached_until = table[i].cached * TS_STRETCH;
+        CHECK_OK(ts_reader_read(reader, file, table[i].stretch * TS_STRETCH,
+                                into, 4096, error));
+        if (ts_engine_probe(TS_ENGINE_DIRECT, file, reason))
+            CHECK(bytes_by(table[i].engine) == 4096, "row %zu", i);
+        end_long();
+    }
+}
+
+static void readers_tell_each_other_what_they_measured(void)
+{
+    char reason[128];
+    ts_reader *second;
+
+    begin_long();
+    CHECK_OK(ts_reader_new(TS_ENGINE_AUTO, &second, error));
+    for (int k = 0; k < 25; k++) /* until a trial of the ring is due */
+        for (uint64_t at = 0; at < TS_STRETCH; at += TS_MIB) {
+            later += at == 0 ? 1100000000 : 0;
+            CHECK_OK(
+                ts_reader_read(reader, file, at, into, TS_MIB, error));
+        }
+    later += 1100000000;
+    CHECK_OK(ts_reader_read(second, file, 0, into, 4096, error));
+    if (ts_engine_probe(TS_ENGINE_DIRECT, file, reason)
+        && ts_engine_probe(TS_ENGINE_URING, file, reason)) {
+        CHECK(bytes_by(TS_ENGINE_DIRECT) == 25 * TS_STRETCH);
+        CHECK(ts_reader_stats_of(second)->bytes[TS_ENGINE_URING] == 4096,
+              "the second goes on where the first is");
+    }
+    ts_reader_free(second);
+    end_long();
 }
 
 /* ---- every call in turn --------------------------------------------- */
@@ -786,6 +863,8 @@ int main(int count, char **arguments)
     RUN(residency_without_cachestat);
     RUN(a_cold_range_goes_to_every_engine_in_turn);
     RUN(auto_asks_once_a_stretch);
+    RUN(what_was_read_ahead_is_not_cached);
+    RUN(readers_tell_each_other_what_they_measured);
     RUN(any_call_may_fail);
     RUN(a_fifo_put_in_the_way_does_not_hang);
     free(whole);
