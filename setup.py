@@ -116,7 +116,7 @@ setup(
             depends=HEADERS,
             include_dirs=["csrc"],
             define_macros=[("Py_LIMITED_API", "0x030b0000")],
-            libraries=["z", "m", "dl", "pthread"],
+            libraries=["z", "zstd", "m", "dl", "pthread"],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
             py_limited_api=True,

@@ -34,6 +34,7 @@ base)
     need libc6-dev header stdio.h
     need make command -v make
     need zlib1g-dev header zlib.h
+    need libzstd-dev header zstd.h
     need libxxhash-dev header xxhash.h
     need libnuma1 "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")'
     ;;

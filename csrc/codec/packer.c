@@ -1,8 +1,10 @@
 /* packer.c -- the scratch memory of one packing thread. */
+#include "packer.h"
+
 #include <stdlib.h>
 
+#include "chunk.h"
 #include "core/large.h"
-#include "frame.h"
 
 typedef struct {
     uint8_t *bytes; /* owned */
@@ -11,6 +13,8 @@ typedef struct {
 
 struct ts_packer {
     room planes, part;
+    ZSTD_CCtx *cctx; /* owned, or NULL */
+    ZSTD_DCtx *dctx; /* owned, or NULL */
 };
 
 ts_status ts_packer_new(ts_packer **out, ts_error *error)
@@ -26,7 +30,21 @@ void ts_packer_free(ts_packer *packer)
     if (packer == NULL) return;
     free(packer->planes.bytes);
     free(packer->part.bytes);
+    ZSTD_freeCCtx(packer->cctx);
+    ZSTD_freeDCtx(packer->dctx);
     free(packer);
+}
+
+ZSTD_CCtx *ts_packer_cctx(ts_packer *packer)
+{
+    if (packer->cctx == NULL) packer->cctx = ZSTD_createCCtx();
+    return packer->cctx;
+}
+
+ZSTD_DCtx *ts_packer_dctx(ts_packer *packer)
+{
+    if (packer->dctx == NULL) packer->dctx = ZSTD_createDCtx();
+    return packer->dctx;
 }
 
 static uint8_t *grow(room *it, size_t size)
@@ -50,7 +68,24 @@ uint8_t *ts_packer_part(ts_packer *packer, size_t size)
     return grow(&packer->part, size > 0 ? size : 1);
 }
 
+uint64_t ts_chunk_room(uint64_t bytes) { return 7 * bytes + 256 * TS_KIB; }
+
+ts_status ts_chunk_rest(ts_packer *packer, uint64_t bytes, ts_rest *out,
+                        ts_error *error)
+{
+    size_t size = (size_t)ts_chunk_room(bytes);
+
+    out->at = ts_packer_room(packer, size);
+    if (out->at == NULL)
+        return ts_fail(error, TS_NOMEM, "cannot allocate %zu bytes", size);
+    out->end = out->at + size;
+    return TS_OK;
+}
+
+/* zstd's contexts for chunks of this size, as ZSTD_sizeof_*Ctx tell (level 9
+ * and below): 160 KiB to unpack, to pack some MiB and what the chunk has. */
 uint64_t ts_packer_memory(uint32_t chunk_bytes)
 {
-    return sizeof(ts_packer) + 2 * ts_round_up(chunk_bytes, 4096);
+    return sizeof(ts_packer) + ts_round_up(ts_chunk_room(chunk_bytes), 4096)
+         + ts_round_up(chunk_bytes, 4096) + 256 * TS_KIB;
 }

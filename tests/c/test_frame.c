@@ -2,6 +2,7 @@
 
 #include "codec/codec.h"
 #include "codec/frame.h"
+#include "core/cpu.h"
 
 enum { LARGEST = 3 << 20 };
 static uint8_t plain[LARGEST], other[LARGEST], made[LARGEST + 64];
@@ -44,6 +45,133 @@ static void check_round(ts_buffer *packed, const uint8_t *want, size_t size,
     for (size_t i = 0; i < 64; i++)
         CHECK(made[size + i] == 0xA5, "byte %zu behind the output", i);
     ts_frame_free(frame);
+}
+
+static uint64_t drawn = 1;
+static uint64_t all_frames; /* a hash of every frame that was packed below */
+
+static unsigned draw(void)
+{
+    drawn = drawn * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(drawn >> 33);
+}
+
+/* Contents that call for different forms and coders. */
+typedef enum { SKEWED, SPARSE, FEW, EQUAL, COUNTING, REPEATED, CONTENTS } content;
+
+static uint8_t byte_of(content what, size_t element, size_t byte, size_t size)
+{
+    static uint8_t picked[16];
+    unsigned x = draw();
+    switch (what) {
+    case SPARSE:
+        if (byte == 0) picked[0] = x % 5 == 0;
+        return picked[0] ? (uint8_t)(x >> 3) : 0;
+    case FEW: return (uint8_t)(element * element % 7 * 31 + byte);
+    case EQUAL: return (uint8_t)(byte * 3 + 1);
+    case COUNTING: return byte < 4 ? (uint8_t)(element >> 8 * byte) : 0;
+    case REPEATED: return (uint8_t)((element % 500) * (byte + 1) / 4);
+    default: /* the top byte like an exponent, the others like a mantissa */
+        return byte + 1 == size
+                   ? (uint8_t)(61 - __builtin_ctz(x >> 3 | 1u << 20))
+                   : (uint8_t)(x >> 5);
+    }
+}
+
+static void fill_with(content what, size_t size, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < size; k++)
+            plain[i * size + k] = byte_of(what, i, k, size);
+}
+
+/* Every dtype, in every mode, of every content: forms and coders. */
+static void every_content_in_every_mode(void)
+{
+    static const size_t blocks[] = {3, 700, 5000, 20001};
+    for (int what = 0; what < CONTENTS; what++)
+        for (int dtype = 0; dtype < TS_DTYPE_COUNT; dtype++) {
+            uint32_t size = ts_dtype_block_size((ts_dtype)dtype);
+            uint32_t count = ts_dtype_block_count((ts_dtype)dtype);
+            fill_with((content)what, size, 20001 / count + 1);
+            for (int mode = 0; mode < TS_PACK_MODES; mode++)
+                for (size_t i = 0; i < TS_COUNT_OF(blocks); i++) {
+                    uint64_t some = blocks[i] / count + 1;
+                    ts_buffer *packed =
+                        frame_of((ts_dtype)dtype, some * count, 12800 * count,
+                                 (ts_pack_mode)mode, 1);
+                    check_round(packed, plain, some * size, 1);
+                    all_frames = all_frames * 31
+                               + ts_xxh3_of(ts_buffer_data(packed),
+                                            ts_buffer_size(packed));
+                    ts_buffer_release(packed);
+                }
+        }
+    fill();
+}
+
+/* The widest path runs first and leaves what it made for the others. */
+static void every_path_packs_the_same(const char *folder)
+{
+    char path[4096];
+    uint64_t before = 0;
+
+    snprintf(path, sizeof path, "%s/all_frames", folder);
+    FILE *file = fopen(path, ts_cpu_simd() == TS_SIMD_AVX512 ? "wb" : "rb");
+    if (file == NULL) return; /* a machine with one path */
+    if (ts_cpu_simd() == TS_SIMD_AVX512)
+        CHECK(fwrite(&all_frames, sizeof all_frames, 1, file) == 1);
+    else
+        CHECK(fread(&before, sizeof before, 1, file) == 1
+              && before == all_frames);
+    fclose(file);
+}
+
+/* What can be packed gets smaller: an upper bound for each, in percent. */
+static void contents_get_smaller(void)
+{
+    static const struct {
+        content what;
+        ts_dtype dtype;
+        ts_pack_mode mode;
+        unsigned percent;
+    } cases[] = {
+        {SKEWED, TS_BF16, TS_PACK_FAST, 65},
+        {SKEWED, TS_F32, TS_PACK_FAST, 83},
+        {SKEWED, TS_BF16, TS_PACK_PORTABLE, 66},
+        {SKEWED, TS_BF16, TS_PACK_SMALL, 65},
+        {SPARSE, TS_F32, TS_PACK_FAST, 26},
+        {SPARSE, TS_F32, TS_PACK_PORTABLE, 40},
+        {FEW, TS_F64, TS_PACK_FAST, 6},
+        {FEW, TS_BOOL, TS_PACK_FAST, 40},
+        {EQUAL, TS_F32, TS_PACK_FAST, 1},
+        {COUNTING, TS_I64, TS_PACK_FAST, 28},
+        {COUNTING, TS_I64, TS_PACK_SMALL, 14},
+        {REPEATED, TS_U32, TS_PACK_PORTABLE, 10},
+    };
+    for (size_t i = 0; i < TS_COUNT_OF(cases); i++) {
+        uint32_t size = ts_dtype_block_size(cases[i].dtype);
+        fill_with(cases[i].what, size, 131072);
+        ts_buffer *packed =
+            frame_of(cases[i].dtype, 131072, 0, cases[i].mode, 1);
+        unsigned percent =
+            (unsigned)(100 * ts_buffer_size(packed) / (131072 * size));
+        CHECK(percent < cases[i].percent, "case %zu: %u %%", i, percent);
+        check_round(packed, plain, (size_t)131072 * size, 1);
+        ts_buffer_release(packed);
+    }
+    fill();
+}
+
+/* What cannot be packed costs a line a chunk and no more. */
+static void noise_is_stored(void)
+{
+    for (int mode = 0; mode < TS_PACK_MODES; mode++) {
+        ts_buffer *packed =
+            frame_of(TS_F32, 262144, 0, (ts_pack_mode)mode, 1);
+        CHECK(ts_buffer_size(packed) == (1 << 20) + 64 + 64 + 64 + 2 * 64);
+        ts_buffer_release(packed);
+    }
 }
 
 /* Every dtype, in every mode, with odd tails. */
@@ -381,10 +509,14 @@ static void modes_have_names(void)
     CHECK(strcmp(ts_pack_name(TS_PACK_SMALL), "small") == 0);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
     fill();
     RUN(what_goes_in_comes_out);
+    RUN(every_content_in_every_mode);
+    if (count > 1) every_path_packs_the_same(arguments[1]);
+    RUN(contents_get_smaller);
+    RUN(noise_is_stored);
     RUN(threads_make_the_same_frame);
     RUN(rows_as_they_come);
     RUN(rows_that_do_not_fill_the_shape);

@@ -1,0 +1,3 @@
+#include "planes_body.h"
+
+const ts_planes ts_planes_scalar = {split, merge, cut, join, pack, unpack};

@@ -1,0 +1,73 @@
+/* rans_kernel.h -- an asymmetric-numeral-system coder whose tables fit into
+ * registers: 16-bit states, probabilities in 1/128 or 1/256, bytes of renewal.
+ *
+ *     symbol i belongs to state i % 128          x = freq * (x / M) + bias
+ *     group 0: symbols 0 .. 127                  if (x < 256)
+ *     group 1: symbols 128 .. 255                    x = x << 8 | next byte
+ *
+ * 128 states run side by side: four vectors of 32 lanes.  A slot (x % M) gives
+ * symbol, freq and bias.  Rare symbols share one slot of their own, ESC, and
+ * stand in a list that is read in the same order.  Idea of the interleaving:
+ * F. Giesen, "Interleaved entropy coders", 2014; of rANS: J. Duda, 2013. */
+#ifndef TS_CODEC_RANS_KERNEL_H
+#define TS_CODEC_RANS_KERNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    TS_RANS_LANES = 128,
+    TS_RANS_REACH = 192, /* bytes behind `at` that a group may read */
+    TS_RANS_SYMBOLS = 64, /* slots' owners, ESC among them */
+    TS_RANS_START = 256, /* every state, before the first and after the last */
+};
+
+/* What the decoder needs.  Entries from M on are not used. */
+typedef struct {
+    _Alignas(64) uint8_t symbol[256], freq[256], bias[256];
+    uint8_t first[TS_RANS_SYMBOLS]; /* slot of each owner, ascending */
+    uint8_t owner[TS_RANS_SYMBOLS]; /* its symbol */
+    unsigned owners;
+    unsigned bits;  /* 7 or 8: M is 1 << bits */
+    uint8_t escape; /* no owner's symbol: what ESC's slots say */
+} ts_rans_slots;
+
+typedef struct {
+    _Alignas(64) uint16_t state[TS_RANS_LANES];
+    const uint8_t *at;    /* next byte */
+    const uint8_t *safe;  /* a group may begin while at <= safe */
+    const uint8_t *rare;  /* next symbol of the list */
+    const uint8_t *rares; /* its end; 192 bytes behind it may be read */
+} ts_rans_cursor;
+
+/* What the encoder needs: for the owner with index k. */
+typedef struct {
+    _Alignas(64) uint16_t freq[TS_RANS_SYMBOLS];
+    _Alignas(64) uint16_t inverse[TS_RANS_SYMBOLS]; /* min(65536 / freq, 65535) */
+    _Alignas(64) uint16_t start[TS_RANS_SYMBOLS];
+    unsigned bits;
+} ts_rans_owners;
+
+typedef struct {
+    /* Up to `groups` groups; how many were done before `at` or `rare` got too
+     * far.  out takes 128 symbols a group. */
+    size_t (*decode)(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+                     size_t groups, uint8_t *out);
+    /* Replace symbols by the index of their owner, count of them, and append
+     * those whose index is `escape` to rares (room for count + 64); returns
+     * how many. */
+    size_t (*number)(const uint8_t index[256], uint8_t escape, uint8_t *symbols,
+                     size_t count, uint8_t *rares);
+    /* Encode groups of numbered symbols, from the last to the first, bytes
+     * downwards from `end`; where they begin.  state starts at
+     * TS_RANS_START. */
+    uint8_t *(*encode)(const ts_rans_owners *owners, const uint8_t *symbols,
+                       size_t groups, uint16_t *state, uint8_t *end);
+} ts_rans;
+
+extern const ts_rans ts_rans_scalar;
+#if defined(__x86_64__)
+extern const ts_rans ts_rans_avx2, ts_rans_avx512;
+#endif
+
+#endif
