@@ -1,4 +1,4 @@
-/* fields.c -- ggml's blocks taken apart.
+/* blockfields.c -- ggml's blocks taken apart.
  *
  * Facts of ggml-common.h: where in a block of each type scales, high bits and
  * codes lie.  A field of its own is packed better, a mistake here would cost
