@@ -25,6 +25,7 @@
 #include "core/status.h"
 
 #include "formulas.h"
+#include "microbench.h"
 #include "serve.h"
 #include "train.h"
 #include "words.h"
@@ -65,6 +66,12 @@ typedef enum { TS_LOSS_WORDS(XX) TS_LOSS_COUNT } ts_loss;
 #undef XX
 #define XX(name, ...) TS_OPTIMIZER_##name,
 typedef enum { TS_OPTIMIZER_WORDS(XX) TS_OPTIMIZER_COUNT } ts_optimizer;
+#undef XX
+#define XX(name, ...) TS_KERNEL_##name,
+typedef enum { TS_KERNEL_WORDS(XX) TS_KERNEL_COUNT } ts_kernel;
+#undef XX
+#define XX(name, ...) TS_PROVIDER_##name,
+typedef enum { TS_PROVIDER_WORDS(XX) TS_PROVIDER_COUNT } ts_provider;
 #undef XX
 #define XX(name, ...) TS_AT_##name,
 typedef enum { TS_INSTANT_WORDS(XX) TS_INSTANT_COUNT } ts_instant;
@@ -245,7 +252,7 @@ enum {
     XX(vision_recompute, 0, 0, 1, "1: the tower keeps layer inputs only")
 
 /* A family may add fields of its own: its header lists them. */
-#define TS_RUN_MAP(XX) TS_RUN_COMMON(XX)
+#define TS_RUN_MAP(XX) TS_RUN_COMMON(XX) TS_MICROBENCH_RUN(XX)
 
 typedef struct {
     TS_RUN_MAP(TS_FIELD)
@@ -255,7 +262,7 @@ typedef struct {
 
 /* XX(NAME, "name"): a row here, and one in the table of estimate.c. */
 #define TS_FAMILY_MAP(XX)                                                     \
-    XX(SERVE, "serve") XX(TRAIN, "train")
+    XX(SERVE, "serve") XX(TRAIN, "train") XX(MICROBENCH, "microbench")
 
 #define XX(name, ...) TS_FAMILY_##name,
 typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;

@@ -43,6 +43,8 @@ static const char *const attention_words[] = {TS_ATTENTION_WORDS(XX) NULL};
 static const char *const loss_words[] = {TS_LOSS_WORDS(XX) NULL};
 static const char *const optimizer_words[] = {TS_OPTIMIZER_WORDS(XX) NULL};
 static const char *const family_words[] = {TS_FAMILY_MAP(XX) NULL};
+static const char *const kernel_words[] = {TS_KERNEL_WORDS(XX) NULL};
+static const char *const provider_words[] = {TS_PROVIDER_WORDS(XX) NULL};
 static const char *const instant_words[] = {TS_INSTANT_WORDS(XX) NULL};
 static const char *const component_words[] = {TS_COMPONENT_WORDS(XX) NULL};
 static const char *const counter_words[] = {TS_COUNTER_WORDS(XX) NULL};
@@ -60,7 +62,8 @@ static const struct {
     {"weight_format", number_words},  {"dtype", number_words},
     {"param_dtype", number_words},    {"grad_dtype", number_words},
     {"state_dtype", number_words},    {"adapter_dtype", number_words},
-    {"kv_format", number_words},
+    {"kv_format", number_words},      {"kernel", kernel_words},
+    {"provider", provider_words},
 };
 
 const char *const *ts_field_words(const char *field)

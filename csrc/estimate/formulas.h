@@ -7,6 +7,7 @@
 #ifndef TS_ESTIMATE_FORMULAS_H
 #define TS_ESTIMATE_FORMULAS_H
 
+#include "microbench.h"
 #include "serve.h"
 #include "train.h"
 
@@ -35,6 +36,7 @@
        "torch's CUDACachingAllocator: 2 MiB and 20 MiB segments")
 
 #define TS_FORMULA_MAP(XX)                                                    \
-    TS_SHARED_FORMULAS(XX) TS_SERVE_FORMULAS(XX) TS_TRAIN_FORMULAS(XX)
+    TS_SHARED_FORMULAS(XX) TS_SERVE_FORMULAS(XX) TS_TRAIN_FORMULAS(XX)        \
+    TS_MICROBENCH_FORMULAS(XX)
 
 #endif

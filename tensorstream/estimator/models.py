@@ -30,6 +30,13 @@ class Model:
         self.config = dict(config)
         self.numbers = architectures.numbers(self.config)
 
+    @classmethod
+    def from_numbers(cls, name: str, numbers: Mapping[str, Any]) -> Model:
+        """A model of which the core's numbers are known: no config stands behind it."""
+        made = cls.__new__(cls)
+        made.name, made.config, made.numbers = name, {}, dict(numbers)
+        return made
+
     @property
     def parameters(self) -> int:
         """All of them: experts that a token does not visit, too."""
