@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         stream_model_efficiently,
         stream_model_with_layer_filtering,
     )
+    from tensorstream.encoding import EncodedChunk, EncodingStatistics, RealTimeEncoder
     from tensorstream.estimator import Estimate, EstimatorConfig, estimate
 
 logging.getLogger("tensorstream").addHandler(logging.NullHandler())
@@ -61,6 +62,8 @@ __all__ = [
     "Chunk",
     "ChunkMetadata",
     "CorruptionError",
+    "EncodedChunk",
+    "EncodingStatistics",
     "Error",
     "Estimate",
     "EstimatorConfig",
@@ -74,6 +77,7 @@ __all__ = [
     "Progress",
     "QuantizationError",
     "QuantizedTensor",
+    "RealTimeEncoder",
     "Stream",
     "StreamingConfig",
     "StreamingProgress",
@@ -114,6 +118,7 @@ _LATER = {
         ),
         "classic",
     ),
+    **dict.fromkeys(("EncodedChunk", "EncodingStatistics", "RealTimeEncoder"), "encoding"),
     **dict.fromkeys(("Estimate", "EstimatorConfig", "estimate"), "estimator"),
 }
 

@@ -101,6 +101,10 @@ class Chunk:
     def row(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def source_nbytes(self) -> int: ...
+    @property
+    def is_encoded(self) -> bool: ...
 
 class _Progress(TypedDict):
     bytes: int
@@ -206,6 +210,7 @@ def stream(
     stats: bool,
     checksum: str,
     trust: bool,
+    encoding: tuple[str, int, bool] | None,
 ) -> Stream: ...
 def forecast(
     catalog: Catalog,
@@ -221,6 +226,7 @@ def forecast(
     stats: bool,
     checksum: str,
     trust: bool,
+    encoding: tuple[str, int, bool] | None,
 ) -> _Forecast: ...
 def convert(data: _Bytes, source: str, target: str, count: int, /) -> Buffer: ...
 def unpack(data: _Bytes, dtype: str, count: int, /) -> Buffer: ...

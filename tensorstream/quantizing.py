@@ -36,6 +36,12 @@ SCHEMES: tuple[str, ...] = _core.scheme_names()
 """The names that `quantize` takes."""
 
 
+def scheme_name(scheme: str) -> str:
+    """The name that the core has for it: in small letters, without aliases."""
+    name = scheme.lower()
+    return _ALIASES.get(name, name)
+
+
 @dataclass(frozen=True, slots=True)
 class QuantizationError:
     """What quantising lost, over all elements as float32; see `QuantizedTensor.error`.
@@ -193,8 +199,7 @@ def quantize(
         UnsupportedError: an unknown scheme.
         TypeError: an array that is not of these floats.
     """
-    name = scheme.lower()
-    name = _ALIASES.get(name, name)
+    name = scheme_name(scheme)
     if double and name != "nf4":
         raise ValueError(f"{name} has no double quantisation; nf4 has")
     if group is None and name in ("int8", "int4"):

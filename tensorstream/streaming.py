@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +16,7 @@ from tensorstream.units import Size, format_size, parse_size
 
 if TYPE_CHECKING:
     from tensorstream.checkpoint import Checkpoint
+    from tensorstream.encoding import EncodedChunk
 
 STATE_VERSION = 1
 DEFAULT_BUDGET = "64MiB"
@@ -57,6 +58,7 @@ class Options(NamedTuple):
     chunk_size: int
     stats: bool
     checksum: str
+    encoding: tuple[str, int, bool] | None = None
 
     def arguments(self) -> dict[str, Any]:
         return self._asdict()
@@ -251,6 +253,7 @@ class Stream:
         resume: dict[str, Any] | None = None,
     ) -> None:
         self._order = order
+        self._progress = progress
         self._all = wanted
         self._options = chosen
         self._skipped = 0
@@ -291,6 +294,50 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def encode(
+        self,
+        scheme: str,
+        sink: Callable[[EncodedChunk], Any] | None = None,
+        *,
+        group: int | str | None = None,
+        symmetric: bool = True,
+    ) -> Any:
+        """Quantise what comes, on the threads that read it; instead of iterating.
+
+        Floating-point tensors are encoded, others come as they are.
+
+        Args:
+            scheme: as in `quantize`: "q8_0", "q4_k", "nf4", "int8", "e4m3" ...
+            sink: a function that gets each `EncodedChunk`, in order.
+            group: as in `quantize`, but for "tensor".
+            symmetric: as in `quantize`.
+
+        Returns:
+            without a sink an `EncodingStream` to iterate over, else the
+            `EncodingStatistics` of the whole.
+
+        Raises:
+            ValueError: rows that do not suit the scheme; a NaN or an infinity, with tensor
+                and element; a stream that has begun, or converts (dtype=).
+            UnsupportedError: a scheme that is not known, or cannot be made in parts.
+        """
+        from tensorstream.encoding import EncodingStream, encoding_of
+
+        if self._closed or self._core.progress()["chunks"] > 0 or self._skipped:
+            raise ValueError("encode() comes before the first chunk, on a new stream")
+        if self._options.form != "own":
+            raise ValueError("a stream that converts (dtype=) does not encode as well")
+        encoding = encoding_of(scheme, group, symmetric=symmetric)
+        self._options = self._options._replace(form="scheme", encoding=encoding)
+        self._run.close()
+        self._run = Run(
+            self._run.checkpoint, self._all, self._options, "arrays", self._progress
+        )
+        self._core = self._run.core
+        self._reporter = self._run.reporter
+        encoded = EncodingStream(self, encoding)
+        return encoded if sink is None else encoded.drain(sink)
 
     def close(self) -> None:
         """Stop reading and give the memory back; kept arrays stay valid.

@@ -11,8 +11,8 @@ typedef struct {
     PyObject *array;   /* owned, NULL until asked for */
     ts_chunk chunk;
     ts_dtype to;
-    bool raw, unpacks;
-    size_t nbytes;
+    bool raw, unpacks, encoded;
+    size_t nbytes, source_nbytes;
 } Chunk;
 
 PyObject *ts_py_chunk_new(ts_state *state, PyObject *catalog,
@@ -34,8 +34,12 @@ PyObject *ts_py_chunk_new(ts_state *state, PyObject *catalog,
     self->array = NULL;
     self->chunk = delivery->chunk;
     self->to = delivery->recipe->to;
-    self->raw = delivery->recipe->raw;
+    self->raw = delivery->recipe->raw || delivery->recipe->encodes;
     self->unpacks = delivery->recipe->unpacks;
+    self->encoded = delivery->recipe->encodes;
+    self->source_nbytes = (size_t)(
+        (self->chunk.stop - self->chunk.start) / delivery->recipe->widths.block
+        * delivery->recipe->widths.in_size);
     self->nbytes = nbytes;
     return (PyObject *)self;
 }
@@ -186,6 +190,18 @@ static PyObject *Chunk_nbytes(PyObject *op, void *closure)
     return PyLong_FromSize_t(((Chunk *)op)->nbytes);
 }
 
+static PyObject *Chunk_source_nbytes(PyObject *op, void *closure)
+{
+    (void)closure;
+    return PyLong_FromSize_t(((Chunk *)op)->source_nbytes);
+}
+
+static PyObject *Chunk_is_encoded(PyObject *op, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(((Chunk *)op)->encoded);
+}
+
 static PyObject *Chunk_repr(PyObject *op)
 {
     Chunk *self = (Chunk *)op;
@@ -227,6 +243,10 @@ static PyGetSetDef getset[] = {
      "Is it the last chunk of what was asked of this tensor?", NULL},
     {"row", Chunk_row, NULL, "The tensor's number in the checkpoint.", NULL},
     {"nbytes", Chunk_nbytes, NULL, "Bytes of the array.", NULL},
+    {"source_nbytes", Chunk_source_nbytes, NULL,
+     "Bytes of its elements in the checkpoint's own dtype.", NULL},
+    {"is_encoded", Chunk_is_encoded, NULL,
+     "Is the array codes that a quantisation scheme made?", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

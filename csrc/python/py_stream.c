@@ -284,12 +284,12 @@ static bool read_names(ts_stream_options *options, const char *sink,
                        const char *checksum, PyObject *dtype)
 {
     static const char *const sinks[] = {"arrays", "into", "look"};
-    static const char *const forms[] = {"own", "raw", "floats"};
+    static const char *const forms[] = {"own", "raw", "floats", "scheme"};
     int which;
 
     if (!choose("sink", sink, sinks, 3, &which)) return false;
     options->sink = (ts_sink)which;
-    if (!choose("form", form, forms, 3, &which)) return false;
+    if (!choose("form", form, forms, 4, &which)) return false;
     options->form = (ts_form)which;
     if (!ts_engine_find(engine, &options->engine)) {
         PyErr_Format(PyExc_ValueError,
@@ -410,25 +410,48 @@ static PyObject *forecast_of(ts_state *state, Stream *self, PyObject *rows,
                          out.threads);
 }
 
+/* (scheme, group, has zero) or None. */
+static bool read_encoding(ts_encoding *out, PyObject *tuple)
+{
+    const char *scheme;
+    unsigned long long group;
+    int has_zero;
+
+    if (tuple == Py_None) return true;
+    if (!PyArg_ParseTuple(tuple, "sKp:encoding", &scheme, &group, &has_zero))
+        return false;
+    if (strlen(scheme) >= sizeof out->scheme) {
+        PyErr_Format(PyExc_ValueError, "unknown scheme '%s'", scheme);
+        return false;
+    }
+    memcpy(out->scheme, scheme, strlen(scheme) + 1);
+    out->group = group;
+    out->has_zero = has_zero != 0;
+    return true;
+}
+
 static PyObject *make(PyObject *module, PyObject *args, PyObject *kwargs,
                       bool forecast)
 {
     static char *names[] = {"catalog", "wanted",     "sink",    "form",
                             "dtype",   "budget",     "threads", "engine",
-                            "chunk_size", "stats", "checksum", "trust", NULL};
+                            "chunk_size", "stats", "checksum", "trust",
+                            "encoding", NULL};
     ts_state *state = ts_state_of(module);
     ts_stream_options options = {0};
-    PyObject *catalog, *rows, *dtype = Py_None, *result = NULL;
+    PyObject *catalog, *rows, *dtype = Py_None, *encoding = Py_None;
+    PyObject *result = NULL;
     const char *sink, *form, *engine, *checksum;
     unsigned long long budget, chunk_size;
     int stats, trust;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!O!$ssOKisKpsp:stream", names, state->Catalog,
+            args, kwargs, "O!O!$ssOKisKpspO:stream", names, state->Catalog,
             &catalog, &PyList_Type, &rows, &sink, &form, &dtype, &budget,
             &options.threads, &engine, &chunk_size, &stats, &checksum,
-            &trust)
-        || !read_names(&options, sink, form, engine, checksum, dtype))
+            &trust, &encoding)
+        || !read_names(&options, sink, form, engine, checksum, dtype)
+        || !read_encoding(&options.encoding, encoding))
         return NULL;
     options.budget = budget;
     options.chunk_size = chunk_size;
@@ -464,13 +487,13 @@ PyMethodDef ts_py_stream_functions[] = {
     {"stream", (PyCFunction)(void (*)(void))stream,
      METH_VARARGS | METH_KEYWORDS,
      "stream(catalog, wanted, *, sink, form, dtype, budget, threads, engine, "
-     "chunk_size, stats, checksum, trust)\n--\n\n"
+     "chunk_size, stats, checksum, trust, encoding)\n--\n\n"
      "A Stream over [(row, start, stop), ...] or, into memory, "
      "[(row, start, stop, buffer), ...]."},
     {"forecast", (PyCFunction)(void (*)(void))forecast,
      METH_VARARGS | METH_KEYWORDS,
      "forecast(catalog, wanted, *, sink, form, dtype, budget, threads, "
-     "engine, chunk_size, stats, checksum, trust)\n--\n\n"
+     "engine, chunk_size, stats, checksum, trust, encoding)\n--\n\n"
      "What such a stream would do, before a byte is read."},
     {NULL, NULL, 0, NULL},
 };

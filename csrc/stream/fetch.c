@@ -71,11 +71,93 @@ static ts_status find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
     return ts_convert_find(out->from, out->to, &out->convert, error);
 }
 
-ts_status ts_recipe_find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
-                         ts_recipe *out, ts_error *error)
+/* ggml's blocks need no more of a row than a block. */
+static uint64_t unit_of(const ts_tensor *tensor, const ts_quantize *how)
 {
-    return ts_error_in_tensor(error, find(tensor, form, dtype, out, error),
-                              tensor->name.bytes, tensor->name.size);
+    if (how->kind != TS_SCHEME_BLOCKS) return how->columns;
+    return ts_max(ts_dtype_block_count(how->stored),
+                  ts_dtype_block_count(tensor->dtype));
+}
+
+static ts_status check_scheme(const ts_tensor *tensor, const ts_quantize *how,
+                              bool direct, ts_error *error)
+{
+    if (how->group == TS_GROUP_TENSOR)
+        return ts_fail(error, TS_UNSUPPORTED,
+                       "one scale for a whole tensor needs all of it at once, "
+                       "and a stream brings it in parts");
+    if (how->kind == TS_SCHEME_NF4 && how->columns % 64 != 0)
+        return ts_fail(error, TS_UNSUPPORTED,
+                       "rows of %llu elements are no whole blocks of 64",
+                       (unsigned long long)how->columns);
+    if (how->kind != TS_SCHEME_BLOCKS && !direct)
+        return ts_fail(error, TS_UNSUPPORTED,
+                       "rows of %s cannot be quantised so as they pass",
+                       ts_dtype_name(tensor->dtype));
+    return TS_OK;
+}
+
+static ts_status measure_unit(ts_recipe *out, uint64_t unit, ts_error *error)
+{
+    uint32_t block = out->widths.block;
+    uint64_t codes, scales, in_size = unit / block * out->widths.in_size;
+
+    if (unit % block != 0 || in_size > UINT32_MAX
+        || !ts_quantize_sizes(&out->how, unit / out->how.columns, &codes,
+                              &scales))
+        return ts_fail(error, TS_UNSUPPORTED,
+                       "%llu elements cannot be quantised together",
+                       (unsigned long long)unit);
+    codes += scales * (out->how.has_zero ? 5 : 4);
+    out->widths = (ts_widths){(uint32_t)unit, (uint32_t)in_size,
+                              (uint32_t)codes};
+    return TS_OK;
+}
+
+static ts_status find_encoding(const ts_tensor *tensor,
+                               const ts_encoding *encoding, ts_recipe *out,
+                               ts_error *error)
+{
+    size_t size = strlen(encoding->scheme);
+    ts_dtype from = tensor->dtype;
+    bool direct = from == TS_F32 || from == TS_F16 || from == TS_BF16
+               || from == TS_F64;
+    uint64_t columns =
+        tensor->ndim > 0 ? tensor->shape[tensor->ndim - 1] : 1;
+
+    if (!direct) TS_TRY(ts_convert_find(from, TS_F32, &out->convert, error));
+    out->encodes = out->converts = true;
+    out->converts_first = !direct;
+    if (!direct) from = TS_F32;
+    TS_TRY(ts_quantize_find(encoding->scheme, size, from, columns,
+                            encoding->group, encoding->has_zero, &out->how,
+                            error));
+    TS_TRY(check_scheme(tensor, &out->how, direct, error));
+    uint64_t unit = unit_of(tensor, &out->how);
+    if (out->how.kind == TS_SCHEME_BLOCKS)
+        TS_TRY(ts_quantize_find(encoding->scheme, size, from, unit,
+                                encoding->group, encoding->has_zero,
+                                &out->how, error));
+    out->to = out->how.stored;
+    return measure_unit(out, unit, error);
+}
+
+ts_status ts_recipe_find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
+                         const ts_encoding *encoding, ts_recipe *out,
+                         ts_error *error)
+{
+    bool encodes = form == TS_FORM_SCHEME && is_float(tensor->dtype)
+                && tensor->elements > 0;
+    ts_status status =
+        find(tensor, encodes ? TS_FORM_RAW : form, dtype, out, error);
+
+    if (status == TS_OK && encodes) {
+        out->raw = false;
+        out->swap_width = swap_width(tensor);
+        status = find_encoding(tensor, encoding, out, error);
+    }
+    return ts_error_in_tensor(error, status, tensor->name.bytes,
+                              tensor->name.size);
 }
 
 /* ---- the fetcher ------------------------------------------------------- */
@@ -129,6 +211,8 @@ typedef struct {
     const ts_tensor *tensor;
     const ts_recipe *recipe;
     ts_file *file; /* borrowed from the catalog */
+    const ts_chunk *chunk;
+    uint8_t *out;  /* where the chunk goes; NULL to look only */
     ts_outcome *outcome;
 } task;
 
@@ -142,6 +226,24 @@ static uint64_t out_bytes(const ts_recipe *recipe, uint64_t elements)
     return elements / recipe->widths.block * recipe->widths.out_size;
 }
 
+/* Unpacked bytes, wherever chunks of the frame end. */
+static ts_status bring_unpacked(const task *job, uint64_t skip, uint64_t size,
+                                uint8_t *into, ts_error *error)
+{
+    while (size > 0) {
+        uint8_t *bytes;
+        uint64_t got;
+        TS_TRY(ts_unpacking_take(job->fetcher->unpacking, job->fetcher->reader,
+                                 job->file, job->tensor, skip, size, into,
+                                 &bytes, &got, error));
+        if (bytes != into) memcpy(into, bytes, (size_t)got);
+        skip += got;
+        into += got;
+        size -= got;
+    }
+    return TS_OK;
+}
+
 /* Elements [start, start + count) as the file holds them, in logical order. */
 static ts_status bring(const task *job, uint64_t start, uint64_t count,
                        uint8_t *into, ts_error *error)
@@ -152,6 +254,8 @@ static ts_status bring(const task *job, uint64_t start, uint64_t count,
     uint64_t size = in_bytes(job->recipe, count);
 
     job->outcome->file_bytes += size;
+    if (tensor->frame != NULL)
+        return bring_unpacked(job, skip, size, into, error);
     if (ts_tensor_is_deflated(tensor) && tensor->strides == NULL)
         return ts_inflating_read(fetcher->inflating, fetcher->reader,
                                  job->file, tensor, skip, into, (size_t)size,
@@ -202,9 +306,94 @@ static ts_status measure(ts_stats *stats, ts_dtype dtype, const uint8_t *bytes,
     }
 }
 
-/* Everything that is done to one piece once it is in memory. */
-static ts_status finish(const task *job, uint8_t *bytes, uint64_t count,
-                        uint8_t *out, ts_error *error)
+/* ---- encoding ------------------------------------------------------------ */
+
+/* Which one it was, when rows were refused. */
+static ts_status refused(const task *job, uint64_t at, const uint8_t *bytes,
+                         uint64_t count, ts_error *error)
+{
+    const ts_quantize *how = &job->recipe->how;
+    ts_stats stats;
+
+    for (uint64_t i = 0; i < count; i++) {
+        ts_stats_begin(&stats);
+        TS_TRY(ts_stats_add(&stats, how->from,
+                            bytes + i * ts_dtype_block_size(how->from), 1,
+                            error));
+        if (stats.nan_count + stats.inf_count == 0) continue;
+        return ts_fail(error, TS_ARGUMENT,
+                       "element %llu is %s, for which the scheme has no code",
+                       (unsigned long long)(at + i),
+                       stats.nan_count > 0 ? "NaN" : "infinite");
+    }
+    return error != NULL ? error->status : TS_ARGUMENT;
+}
+
+/* Rows of the chunk, from its row `first` on, to where each part belongs. */
+static ts_status encode_rows(const task *job, uint64_t at,
+                             const uint8_t *bytes, uint64_t count,
+                             ts_error *error)
+{
+    const ts_quantize *how = &job->recipe->how;
+    uint64_t all = (job->chunk->stop - job->chunk->start) / how->columns;
+    uint64_t first = (at - job->chunk->start) / how->columns;
+    uint64_t codes, scales, codes_before, scales_before;
+
+    (void)ts_quantize_sizes(how, all, &codes, &scales);
+    (void)ts_quantize_sizes(how, first, &codes_before, &scales_before);
+    uint8_t *begin = job->out + 4 * scales;
+    ts_quantized parts = {
+        .scales =
+            scales > 0 ? (float *)(void *)job->out + scales_before : NULL,
+        .codes = begin + codes_before,
+        .zeros =
+            how->has_zero ? (int8_t *)begin + codes + scales_before : NULL,
+    };
+    ts_status status = ts_quantize_run(how, bytes, count / how->columns,
+                                       &parts, error);
+    return status == TS_ARGUMENT ? refused(job, at, bytes, count, error)
+                                 : status;
+}
+
+static ts_status encode_by_f32(const task *job, uint64_t at,
+                               const uint8_t *bytes, uint64_t count,
+                               ts_error *error)
+{
+    _Alignas(64) float tile[MEASURED_TILE];
+    const ts_recipe *recipe = job->recipe;
+    uint32_t block = ts_dtype_block_count(recipe->from);
+    uint32_t block_size = ts_dtype_block_size(recipe->from);
+
+    for (uint64_t done = 0; done < count;) {
+        uint64_t n = ts_min(count - done, MEASURED_TILE);
+        ts_convert_run(&recipe->convert, bytes + done / block * block_size,
+                       (uint8_t *)tile, (size_t)n);
+        TS_TRY(encode_rows(job, at + done, (const uint8_t *)tile, n, error));
+        done += n;
+    }
+    return TS_OK;
+}
+
+/* From the file's bytes to what was asked for, in its place. */
+static ts_status deliver(const task *job, uint64_t at, const uint8_t *bytes,
+                         uint64_t count, ts_error *error)
+{
+    const ts_recipe *recipe = job->recipe;
+
+    if (recipe->encodes)
+        return recipe->converts_first
+                 ? encode_by_f32(job, at, bytes, count, error)
+                 : encode_rows(job, at, bytes, count, error);
+    ts_convert_run(&recipe->convert, bytes,
+                   job->out + out_bytes(recipe, at - job->chunk->start),
+                   (size_t)count);
+    return TS_OK;
+}
+
+/* Everything that is done to one piece, from element `at`, once it is in
+ * memory. */
+static ts_status finish(const task *job, uint64_t at, uint8_t *bytes,
+                        uint64_t count, ts_error *error)
 {
     const ts_recipe *recipe = job->recipe;
     ts_fetcher *fetcher = job->fetcher;
@@ -217,9 +406,8 @@ static ts_status finish(const task *job, uint8_t *bytes, uint64_t count,
     if (fetcher->looks.stats)
         TS_TRY(measure(&job->outcome->stats, recipe->from, bytes, count,
                        error));
-    if (recipe->converts && out != NULL)
-        ts_convert_run(&recipe->convert, bytes, out, (size_t)count);
-    return TS_OK;
+    if (!recipe->converts || job->out == NULL) return TS_OK;
+    return deliver(job, at, bytes, count, error);
 }
 
 /* ---- the chunk ---------------------------------------------------------- */
@@ -238,10 +426,10 @@ uint64_t ts_fetch_shift(const ts_catalog *catalog, const ts_recipe *recipe,
 }
 
 /* Into the stage and from there to out, as many elements at a time as fit. */
-static ts_status by_tiles(const task *job, const ts_chunk *chunk, uint8_t *out,
-                          ts_error *error)
+static ts_status by_tiles(const task *job, ts_error *error)
 {
     const ts_recipe *recipe = job->recipe;
+    const ts_chunk *chunk = job->chunk;
     ts_buffer *stage = job->fetcher->stage;
     bool gathers = job->tensor->strides != NULL;
     size_t room = ts_buffer_size(stage) / 2;
@@ -258,48 +446,62 @@ static ts_status by_tiles(const task *job, const ts_chunk *chunk, uint8_t *out,
                  + (job->tensor->offset + in_bytes(recipe, at))
                        % TS_READER_ALIGNMENT;
         TS_TRY(bring(job, at, count, tile, error));
-        TS_TRY(finish(job, tile, count,
-                      out == NULL
-                          ? NULL
-                          : out + out_bytes(recipe, at - chunk->start),
-                      error));
+        TS_TRY(finish(job, at, tile, count, error));
         at += count;
     }
     return TS_OK;
+}
+
+/* Can what is unpacked at a time be finished at a time? */
+static bool suits_frames(const task *job)
+{
+    const ts_widths *widths = &job->recipe->widths;
+    return job->tensor->frame != NULL
+        && job->tensor->frame->chunk_bytes % widths->in_size == 0;
 }
 
 /* Chunk by chunk of its frame: into out, or into the unpacker's tile and from
  * there. */
-static ts_status by_frames(const task *job, const ts_chunk *chunk,
-                           uint8_t *out, ts_error *error)
+static ts_status by_frames(const task *job, ts_error *error)
 {
     const ts_recipe *recipe = job->recipe;
+    const ts_chunk *chunk = job->chunk;
     ts_fetcher *fetcher = job->fetcher;
-    bool stays = out != NULL && !recipe->converts;
+    bool stays = job->out != NULL && !recipe->converts;
 
     for (uint64_t at = chunk->start; at < chunk->stop;) {
         uint8_t *bytes, *into = NULL;
         uint64_t got;
-        if (out != NULL) into = out + out_bytes(recipe, at - chunk->start);
+        if (stays) into = job->out + out_bytes(recipe, at - chunk->start);
         TS_TRY(ts_unpacking_take(fetcher->unpacking, fetcher->reader,
                                  job->file, job->tensor, in_bytes(recipe, at),
-                                 in_bytes(recipe, chunk->stop - at),
-                                 stays ? into : NULL, &bytes, &got, error));
+                                 in_bytes(recipe, chunk->stop - at), into,
+                                 &bytes, &got, error));
         job->outcome->file_bytes += got;
         uint64_t count = got / recipe->widths.in_size * recipe->widths.block;
-        if (stays && bytes != into) memcpy(into, bytes, (size_t)got);
-        TS_TRY(finish(job, bytes, count, stays ? NULL : into, error));
+        if (stays && bytes != into) {
+            memcpy(into, bytes, (size_t)got);
+            bytes = into;
+        }
+        TS_TRY(finish(job, at, bytes, count, error));
         at += count;
     }
     return TS_OK;
 }
 
-static ts_status whole(const task *job, const ts_chunk *chunk, uint8_t *out,
-                       ts_error *error)
+static ts_status whole(const task *job, ts_error *error)
 {
+    const ts_chunk *chunk = job->chunk;
     uint64_t count = chunk->stop - chunk->start;
-    TS_TRY(bring(job, chunk->start, count, out, error));
-    return finish(job, out, count, NULL, error);
+    TS_TRY(bring(job, chunk->start, count, job->out, error));
+    return finish(job, chunk->start, job->out, count, error);
+}
+
+static ts_status fetch_elements(const task *job, ts_error *error)
+{
+    if (suits_frames(job)) return by_frames(job, error);
+    if (job->out != NULL && !job->recipe->converts) return whole(job, error);
+    return by_tiles(job, error);
 }
 
 ts_status ts_fetch(ts_fetcher *fetcher, const ts_catalog *catalog,
@@ -308,19 +510,14 @@ ts_status ts_fetch(ts_fetcher *fetcher, const ts_catalog *catalog,
 {
     const ts_tensor *tensor = ts_catalog_tensor(catalog, chunk->row);
     task job = {fetcher, tensor, recipe,
-               ts_catalog_file(catalog, tensor->file), outcome};
+               ts_catalog_file(catalog, tensor->file), chunk, out, outcome};
 
     ts_stats_begin(&outcome->stats);
     outcome->checksum = 0;
     outcome->file_bytes = 0;
     if (fetcher->checksum != NULL) ts_checksum_reset(fetcher->checksum);
     ts_status status = TS_OK;
-    if (chunk->stop > chunk->start && tensor->frame != NULL)
-        status = by_frames(&job, chunk, out, error);
-    else if (chunk->stop > chunk->start)
-        status = out != NULL && !recipe->converts
-                   ? whole(&job, chunk, out, error)
-                   : by_tiles(&job, chunk, out, error);
+    if (chunk->stop > chunk->start) status = fetch_elements(&job, error);
     if (status != TS_OK)
         return ts_error_in_tensor(error, status, tensor->name.bytes,
                                   tensor->name.size);

@@ -19,7 +19,16 @@ typedef enum {
     TS_FORM_OWN,    /* its own dtype; blocks as F32, packed codes a byte each */
     TS_FORM_RAW,    /* the bytes of the file */
     TS_FORM_FLOATS, /* floats of any kind as `dtype`, the rest as OWN */
+    TS_FORM_SCHEME, /* floats quantised, the rest as OWN */
 } ts_form;
+
+/* How floats are quantised; see ts_quantize_find.  The scale of a group is made
+ * from its rows as they pass, so a group of a whole tensor cannot be. */
+typedef struct {
+    char scheme[16]; /* "q8_0" */
+    uint64_t group;
+    bool has_zero;
+} ts_encoding;
 
 typedef struct {
     ts_dtype from, to;
@@ -27,12 +36,18 @@ typedef struct {
     bool converts;      /* else the bytes are copied */
     bool unpacks;       /* to codes of F4 or F6, one a byte */
     uint8_t swap_width; /* bytes to reverse, 0 for none */
-    ts_convert convert;
+    bool encodes;       /* quantised by `how`, delivered as bytes: scales, then
+                           codes, then zeros of the chunk's rows */
+    ts_convert convert; /* encodes: to F32 before that, when converts_first */
+    bool converts_first;
+    ts_quantize how;
     ts_widths widths;
 } ts_recipe;
 
+/* encoding is only looked at for TS_FORM_SCHEME. */
 ts_status ts_recipe_find(const ts_tensor *tensor, ts_form form, ts_dtype dtype,
-                         ts_recipe *out, ts_error *error);
+                         const ts_encoding *encoding, ts_recipe *out,
+                         ts_error *error);
 
 /* What was learnt on the way. */
 typedef struct {

@@ -25,6 +25,9 @@ void ts_layout_of(const ts_layout_question *question, ts_layout *out)
         stage = ts_min(4 * TS_MIB + TS_SLAB_GRAIN,
                        question->budget / fetchers);
     stage = ts_max(ts_round_down(stage, TS_SLAB_GRAIN), 2 * TS_SLAB_GRAIN);
+    /* Half of it is for gathering, a page for aligning. */
+    stage = ts_max(stage, ts_round_up(2 * question->piece, TS_SLAB_GRAIN)
+                              + TS_SLAB_GRAIN);
     uint64_t left = question->budget - ts_min(question->budget, stage * fetchers);
 
     out->stage = stage;

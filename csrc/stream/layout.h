@@ -13,6 +13,7 @@ typedef struct {
     int fetchers;   /* threads that fetch, the caller counted */
     bool delivers;  /* chunks are handed out; else only looked at */
     bool stages;    /* something is converted, gathered or only looked at */
+    uint64_t piece; /* bytes that must stand in a stage together */
     bool cold;      /* from the disk: larger chunks pay */
 } ts_layout_question;
 

@@ -40,6 +40,10 @@ static ts_status check_options(const ts_stream_options *options,
     if (ts_stream_is_serial(options) && options->sink != TS_SINK_LOOK)
         return ts_fail(error, TS_ARGUMENT,
                        "xxh3 needs whole tensors; while streaming use crc32c");
+    if (options->form == TS_FORM_SCHEME && options->sink == TS_SINK_INTO)
+        return ts_fail(error, TS_ARGUMENT,
+                       "what is quantised comes in chunks of its own layout, "
+                       "not into memory");
     return TS_OK;
 }
 
@@ -53,8 +57,8 @@ static ts_status fill_items(ts_stream *stream, ts_error *error)
         ts_form form = stream->options.sink == TS_SINK_LOOK
                          ? TS_FORM_OWN
                          : stream->options.form;
-        TS_TRY(ts_recipe_find(tensor, form, stream->options.dtype, recipe,
-                              error));
+        TS_TRY(ts_recipe_find(tensor, form, stream->options.dtype,
+                              &stream->options.encoding, recipe, error));
         if (wanted->stop < wanted->start || wanted->stop > tensor->elements
             || wanted->start % recipe->widths.block != 0
             || wanted->stop % recipe->widths.block != 0)
@@ -88,19 +92,25 @@ static ts_status fill_items(ts_stream *stream, ts_error *error)
     return TS_OK;
 }
 
-/* Does anything pass through a stage, is anything deflated? */
+/* Does anything pass through a stage, and in pieces of at least how many
+ * bytes?  Is anything deflated? */
 static void look_at_items(const ts_stream *stream, bool *stages,
-                          bool *deflated)
+                          uint64_t *piece, bool *deflated)
 {
     *stages = stream->options.sink == TS_SINK_LOOK;
+    *piece = 0;
     *deflated = false;
     for (uint32_t i = 0; i < stream->count; i++) {
         const ts_tensor *tensor =
             ts_catalog_tensor(stream->catalog, stream->items[i].row);
-        /* Frames are converted out of the unpacker's own memory. */
-        if ((stream->recipes[i].converts && tensor->frame == NULL)
+        const ts_recipe *recipe = &stream->recipes[i];
+        /* Frames are converted out of the unpacker's own memory, unless rows
+         * must stay together. */
+        if ((recipe->converts && tensor->frame == NULL) || recipe->encodes
             || tensor->strides != NULL)
             *stages = true;
+        if (recipe->encodes)
+            *piece = ts_max(*piece, recipe->widths.in_size);
         if (ts_tensor_is_deflated(tensor)) *deflated = true;
     }
 }
@@ -147,9 +157,10 @@ static ts_status check_room(const ts_stream *stream, ts_error *error)
 static ts_status start_parts(ts_stream *stream, ts_error *error)
 {
     bool stages, deflated;
+    uint64_t piece;
     bool delivers = stream->options.sink == TS_SINK_ARRAYS;
 
-    look_at_items(stream, &stages, &deflated);
+    look_at_items(stream, &stages, &piece, &deflated);
     stream->threads = thread_count(stream);
     stream->overhead = (uint64_t)stream->threads * own_memory(stream);
     TS_TRY(check_room(stream, error));
@@ -159,6 +170,7 @@ static ts_status start_parts(ts_stream *stream, ts_error *error)
         .fetchers = stream->threads,
         .delivers = delivers,
         .stages = stages,
+        .piece = piece,
         .cold = starts_cold(stream),
     };
     ts_layout_of(&question, &stream->layout);

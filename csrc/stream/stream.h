@@ -36,6 +36,7 @@ typedef struct {
     ts_sink sink;
     ts_form form;
     ts_dtype dtype;  /* of FORM_FLOATS */
+    ts_encoding encoding; /* of FORM_SCHEME, which needs SINK_ARRAYS */
     uint64_t budget; /* bytes */
     int threads;     /* 0: one a core, at most 4 */
     ts_engine engine;

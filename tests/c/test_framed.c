@@ -257,6 +257,78 @@ static void they_stream_as_floats(void)
     free(file.bytes);
 }
 
+/* Rows quantised while they pass are the rows quantised at once, wherever the
+ * chunks of the frame end. */
+static void check_encoding(ts_catalog *catalog, const char *scheme,
+                           uint64_t group)
+{
+    ts_stream_options options = options_of(TS_SINK_ARRAYS);
+    uint64_t rows = plain[0].shape[0], columns = plain[0].shape[1];
+    uint8_t *bytes = bytes_of(&plain[0], plain[0].seed);
+    uint64_t codes = 0, scales = 0, at = 0, row = 0;
+    ts_wanted wanted = {0, 0, rows * columns, NULL};
+    ts_quantize how;
+    ts_stream *stream;
+    ts_next got;
+
+    CHECK_OK(ts_quantize_find(scheme, strlen(scheme), TS_BF16, columns, group,
+                              false, &how, error));
+    CHECK(ts_quantize_sizes(&how, rows, &codes, &scales));
+    uint8_t *want = malloc(codes);
+    float *want_scales = malloc(scales * 4 + 4);
+    CHECK_OK(ts_quantize_run(&how, bytes, rows,
+                             &(ts_quantized){want, want_scales, NULL}, error));
+    options.form = TS_FORM_SCHEME;
+    options.chunk_size = 50000;
+    snprintf(options.encoding.scheme, sizeof options.encoding.scheme, "%s",
+             scheme);
+    options.encoding.group = group;
+    CHECK_OK(ts_stream_new(catalog, &wanted, 1, &options, &stream, error));
+    for (;;) {
+        do
+            CHECK_OK(ts_stream_next(stream, 1000, &got, error));
+        while (got.pending);
+        if (got.done) break;
+        const ts_chunk *chunk = &got.delivery.chunk;
+        const uint8_t *data = ts_buffer_data(got.delivery.buffer);
+        uint64_t count = chunk->stop - chunk->start, part = codes, own = 0;
+        if (scales > 0)
+            CHECK(ts_quantize_sizes(&how, count / columns, &part, &own));
+        else
+            part = count * codes / (rows * columns);
+        CHECK(memcmp(data, want_scales + row, own * 4) == 0);
+        CHECK(memcmp(data + own * 4, want + at, part) == 0);
+        CHECK(ts_buffer_size(got.delivery.buffer) == part + own * 4);
+        at += part;
+        row += own;
+        ts_buffer_release(got.delivery.buffer);
+    }
+    CHECK(at == codes && row == scales);
+    ts_stream_free(stream);
+    free(want_scales);
+    free(want);
+    free(bytes);
+}
+
+static void they_are_quantised_as_they_pass(void)
+{
+    recipe uneven = plain[0];
+    uneven.chunk = 1000; /* no whole number of rows or blocks */
+    const recipe *both[] = {&plain[0], &uneven};
+
+    for (size_t i = 0; i < TS_COUNT_OF(both); i++) {
+        blob file = file_of(both[i], 1, FRAMES);
+        ts_catalog *catalog = NULL;
+        CHECK_OK(open_bytes(file.bytes, file.size, "q", &catalog, error));
+        check_encoding(catalog, "q8_0", TS_GROUP_NONE);
+        check_encoding(catalog, "int8", TS_GROUP_ROW);
+        check_encoding(catalog, "nf4", TS_GROUP_NONE);
+        check_encoding(catalog, "int4", 32);
+        ts_catalog_release(catalog);
+        free(file.bytes);
+    }
+}
+
 /* ---- repeats and differences -------------------------------------------- */
 
 static const recipe first[] = {
@@ -448,6 +520,7 @@ int main(int argc, char **argv)
     scratch = argc > 1 ? argv[1] : "/tmp";
     RUN(tensors_are_what_their_frames_say);
     RUN(they_stream_as_floats);
+    RUN(they_are_quantised_as_they_pass);
     RUN(a_repeat_is_the_tensor_it_repeats);
     RUN(a_difference_needs_its_base);
     RUN(a_base_of_other_content_is_refused);
