@@ -42,10 +42,25 @@ static uint32_t head_again(const serving *s)
                                                                  : 0;
 }
 
+static void find_weights(serving *s)
+{
+    ts_stage_weights(s->model, s->run, &s->share, &s->weights);
+    if (!s->profile->whole_vocab) return;
+    ts_run whole = *s->run;
+    ts_weights all;
+    whole.tp = 1;
+    ts_stage_weights(s->model, &whole, &s->share, &all);
+    s->weights.embedding = all.embedding;
+    s->weights.head = all.head;
+}
+
 static ts_status add_weights(serving *s)
 {
     const ts_weights *w = &s->weights;
     uint64_t b = s->width;
+    ts_wide head = s->profile->packed_head
+                       ? ts_number_bytes(s->run->weight_format, w->head)
+                       : w->head * b;
 
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_MATRICES, TS_ALWAYS,
                 w->matrix_bytes + w->kept * b));
@@ -55,7 +70,7 @@ static ts_status add_weights(serving *s)
                 w->vectors * b));
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_EMBEDDING, TS_ALWAYS,
                 w->embedding * b));
-    TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_HEAD, TS_ALWAYS, w->head * b));
+    TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_HEAD, TS_ALWAYS, head));
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_LOADED_HEAD, head_again(s),
                 w->embedding * b));
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_RESTS, TS_ALWAYS,
@@ -208,6 +223,20 @@ static ts_status add_logits(serving *s)
                 row * s->run->batch * s->profile->logit_bytes);
 }
 
+static ts_status add_unpacked(serving *s)
+{
+    const ts_weights *w = &s->weights;
+    ts_wide largest = w->largest_matrix;
+
+    if (s->profile->packed_head && w->head > largest) largest = w->head;
+    if (ts_number_packed(s->run->weight_format))
+        TS_TRY(line(s, TS_FOR_WORKSPACE, TS_FORMULA_UNPACKED, PREFILL,
+                    largest * s->width * s->profile->unpacked));
+    if (!s->profile->cast_cache) return TS_OK;
+    return line(s, TS_FOR_WEIGHTS, TS_FORMULA_CAST_CACHE, PREFILL,
+                (w->matrices + w->experts + w->head) * 2);
+}
+
 static ts_status add_constants(serving *s)
 {
     const ts_profile *p = s->profile;
@@ -219,6 +248,12 @@ static ts_status add_constants(serving *s)
     if (p->exllama && s->run->weight_format == TS_NUMBER_GPTQ_INT4)
         TS_TRY(line(s, TS_FOR_WORKSPACE, TS_FORMULA_EXLLAMA, TS_ALWAYS,
                     s->weights.largest_matrix * 2));
+    TS_TRY(add_unpacked(s));
+    if (p->causal_mask) {
+        ts_wide end = (ts_wide)s->run->seq + s->run->new_tokens;
+        TS_TRY(line(s, TS_FOR_ATTENTION, TS_FORMULA_CAUSAL_MASK,
+                    PREFILL | GENERATING, end * end));
+    }
     if (!p->rope_tables) return TS_OK;
     ts_wide rows = 0;
     for (uint32_t i = 0; i < s->model->decoder.kind_count; i++)
@@ -249,7 +284,8 @@ ts_status ts_serve_run(const ts_model *model, const ts_run *run,
     ts_ledger_begin(out, used,
                     run->mode == TS_MODE_LOAD ? TS_AT_LOAD : TS_AT_STEADY);
     ts_stage_share(model, run, stage, &s.share);
-    ts_stage_weights(model, run, &s.share, &s.weights);
+    if (profile->head_first) s.share.last = stage == 0;
+    find_weights(&s);
     TS_TRY(add_weights(&s));
     TS_TRY(add_constants(&s));
     TS_TRY(add_cache(&s));

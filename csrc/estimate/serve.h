@@ -21,6 +21,12 @@
     XX(load_head, 0, 0, 1, "1: AWQ files of tied models bring the head, too") \
     XX(fp8_head, 0, 0, 1, "1: FP8 files of tied models keep it")              \
     XX(gather_logits, 0, 0, 1, "1: logits go back to the first stage")        \
+    XX(packed_head, 0, 0, 1, "1: the head is packed like other matrices")     \
+    XX(unpacked, 0, 0, 8, "copies of the largest packed matrix, unpacked")    \
+    XX(whole_vocab, 0, 0, 1, "1: embedding and head are not split over tp")   \
+    XX(head_first, 0, 0, 1, "1: the first stage has the head")                \
+    XX(cast_cache, 0, 0, 1, "1: autocast keeps bf16 copies of matrices")      \
+    XX(causal_mask, 0, 0, 1, "1: a mask of all positions squared, bytes")     \
     XX(input_bytes, 8, 0, 64, "bytes of a token's ids and masks")             \
     XX(tower_bytes, 0, 0, TS_BYTES, "bytes of what else is loaded")
 
@@ -47,6 +53,12 @@
     XX(CACHE_APPEND, "cache_append",                                          \
        "one layer's keys, old and new at once",                               \
        "transformers' DynamicCache: torch.cat")                               \
+    XX(UNPACKED, "unpacked", "elements of the largest matrix * B * copies",   \
+       "bitsandbytes: dequantize_4bit, then a cast")                          \
+    XX(CAST_CACHE, "cast_cache", "elements of all matrices * 2",              \
+       "torch.autocast: weights cast once, kept until it ends")               \
+    XX(CAUSAL_MASK, "causal_mask", "positions^2",                             \
+       "gpt-fast: torch.tril over max_seq_length, bool")                      \
     XX(EXLLAMA, "exllama", "elements of the largest matrix * 2",              \
        "ExLlamaV2's temp_dq, of AutoGPTQ")                                    \
     XX(ROPE_TABLES, "rope_tables", "layers * positions * d * 2 * B",          \
