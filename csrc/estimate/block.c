@@ -1,172 +1,242 @@
 /* block.c -- what one layer keeps for backward, tensor by tensor.
  *
- * A module keeps what its gradients are made of: a linear that trains (or has
- * an adapter) its input, a norm its input in F32, act(gate) * up all three
- * factors and gate itself, attention q, k, v, its output and one number a
- * head and position.  A tensor that two modules keep is counted once. */
+ * A linear that trains keeps its input, one with an adapter what the adapter
+ * reads; a norm its input, in F32 where its source says so; act(gate) * up
+ * both factors and the gate itself; attention q, k, v, its output and one
+ * number a head and position.  A tensor that two modules keep is counted
+ * once.  Where sources differ, the profile says how. */
 #include "block.h"
 
 typedef struct {
+    const ts_stack *stack;
     const ts_layer *l;
     const ts_run *run;
     const ts_profile *profile;
-    uint64_t h, width; /* hidden size, bytes of a computed element */
-    ts_wide tokens;
-    bool full;      /* everything trains */
-    ts_block *out;
+    ts_wide h, width; /* hidden size, bytes of a computed element */
+    bool full, packed;
+    ts_block *out; /* bytes a token until the end */
 } block;
 
-static bool adapted(const block *b, uint32_t targets)
+enum { QKV = TS_TARGET_Q | TS_TARGET_K | TS_TARGET_V };
+
+static uint32_t adapters_on(const block *b, uint32_t targets)
 {
-    bool adapters = b->run->method == TS_METHOD_LORA
-                    || b->run->method == TS_METHOD_DORA;
-    return adapters && (b->run->targets & targets) != 0;
+    if (b->run->method != TS_METHOD_LORA && b->run->method != TS_METHOD_DORA)
+        return 0;
+    return (uint32_t)__builtin_popcountll(b->run->targets & targets);
 }
 
-/* An input of a linear: kept as it is where the linear trains; where it has
- * an adapter, in the adapter's type. */
-static ts_wide input(const block *b, uint32_t targets, ts_wide elements)
+/* Inputs of frozen packed matrices. */
+static ts_wide packed_input(const block *b)
 {
-    uint64_t cast = ts_number_width(b->run->adapter_dtype);
-    if (b->full) return elements * b->width;
-    if (!adapted(b, targets)) return 0;
-    ts_wide each = b->profile->adapter_cast ? cast : b->width;
-    ts_wide kept = elements * each;
-    if (b->run->adapter_dropout) kept += elements * each; /* and the mask */
-    return kept;
+    return b->packed ? b->profile->packed_kept : 0;
 }
 
-/* rank elements between A and B of each adapter. */
-static ts_wide between(const block *b, uint32_t targets)
+/* Bytes an element of what matrices with these targets keep of their input.
+ * `fused`: they are one matrix.  `alive`: it is kept in any case. */
+static ts_wide input(const block *b, uint32_t targets, bool fused, bool alive)
 {
-    uint64_t each = ts_number_width(b->run->adapter_dtype);
-    if (!adapted(b, targets)) return 0;
-    int count = __builtin_popcount((unsigned)b->run->targets & targets);
-    return (ts_wide)count * b->run->rank * each;
+    const ts_profile *p = b->profile;
+    ts_wide own = b->full ? b->width : packed_input(b);
+    ts_wide count = adapters_on(b, targets);
+
+    if (alive) own = 0;
+    if (count == 0) return own;
+    if (fused) count = 1;
+    if (b->run->adapter_dropout) return own + count * (1 + p->adapter_kept);
+    if (!p->adapter_shared) return own + count * p->adapter_kept;
+    return own > 0 || alive ? own : p->adapter_kept;
 }
 
-static void attention(block *b, ts_wide q, ts_wide k, ts_wide v)
+/* What adapters make of their input before they widen it again, and DoRA's
+ * products, which its magnitudes scale (2402.09353). */
+static ts_wide between(const block *b, uint32_t targets, ts_wide outputs)
 {
-    const ts_layer *l = b->l;
-    uint64_t w = b->width;
-    ts_wide heads = l->heads / b->run->tp;
-    ts_wide repeated = b->profile->repeat_kv && l->kv_heads < l->heads;
-    ts_wide scores = 0;
+    ts_wide count = adapters_on(b, targets);
+    ts_wide inside = count * b->run->rank * b->profile->adapter_kept;
 
-    ts_wide each = q * w + (repeated ? 2 * q * w : (k + v) * w);
-    if (b->run->attention == TS_ATTENTION_EAGER)
-        /* softmax in F32, and it again as the product's factor */
-        scores = b->tokens * b->run->seq * heads * (4 + w);
-    else
-        each += q * w + heads * 4; /* output, log-sum-exp */
-    b->out->attention +=
-        b->tokens
-            * (each + input(b, TS_TARGET_O, q) * 1
-               + between(b, TS_TARGET_Q | TS_TARGET_K | TS_TARGET_V
-                                | TS_TARGET_O))
-        + scores;
-    b->out->backward = b->tokens * w * (2 * q + k + v) + scores;
-}
-
-static void mixer(block *b)
-{
-    const ts_layer *l = b->l;
-    uint64_t tp = b->run->tp;
-    uint64_t value = l->value_dim > 0 ? l->value_dim : l->head_dim;
-
-    switch ((ts_mixer)l->mixer) {
-    case TS_MIXER_ATTENTION:
-        attention(b, (ts_wide)l->heads * l->head_dim / tp,
-                  ts_max(1, l->kv_heads / tp) * (ts_wide)l->head_dim,
-                  ts_max(1, l->kv_heads / tp) * (ts_wide)value);
-        break;
-    case TS_MIXER_LATENT:
-        attention(b, (ts_wide)l->heads * l->head_dim / tp,
-                  (ts_wide)l->heads * l->head_dim / tp,
-                  (ts_wide)l->heads * value / tp);
-        b->out->attention += b->tokens * b->width
-                             * (l->q_rank + l->kv_rank + l->rope_dim);
-        break;
-    case TS_MIXER_MAMBA:
-    case TS_MIXER_MAMBA2:
-    case TS_MIXER_DELTA:
-    case TS_MIXER_RECURRENT: {
-        ts_wide inner = ts_max(l->inner_dim, l->state_heads * value);
-        b->out->attention += b->tokens * b->width * 6 * inner / tp;
-        b->out->backward = b->tokens * b->width * 4 * inner / tp;
-        break;
-    }
-    case TS_MIXER_NONE:
-    case TS_MIXER_COUNT: break;
-    }
-}
-
-static void dense(block *b, ts_wide tokens, ts_wide wide)
-{
-    uint64_t w = b->width, kept = b->profile->mlp_saved;
-    ts_wide product = input(b, TS_TARGET_DOWN, wide);
-
-    if (!b->l->gated) kept = 1;
-    /* the product is down's input: kept for it only */
-    ts_wide factors = (kept > 0 ? kept - (b->l->gated ? 1 : 0) : 0) * w * wide;
-    b->out->mlp += tokens
-                   * (factors + product
-                      + between(b, TS_TARGET_GATE | TS_TARGET_UP
-                                       | TS_TARGET_DOWN));
-    ts_wide moving = tokens * w * wide * (b->l->gated ? 3 : 2);
-    if (moving > b->out->backward) b->out->backward = moving;
-}
-
-static void moe(block *b)
-{
-    const ts_layer *l = b->l;
-    ts_wide copies = b->tokens * l->active_experts;
-
-    dense(b, copies, l->expert_ffn / b->run->etp);
-    b->out->mlp += copies * b->h * b->width /* permuted inputs */
-                   + copies * b->h * b->width; /* weighed outputs */
-    b->out->mlp += b->tokens * l->experts * 4;
-    if (l->shared_ffn > 0) dense(b, b->tokens, l->shared_ffn / b->run->tp);
+    if (b->run->scaled_outputs) inside += outputs * b->width;
+    if (count > 0 && b->run->method == TS_METHOD_DORA)
+        inside += 2 * outputs * b->profile->adapter_kept;
+    return inside;
 }
 
 static void norms(block *b)
 {
-    ts_wide each = b->profile->norm_fused
-                       ? (ts_wide)b->h * b->width + 4
-                       : (ts_wide)b->h * b->profile->norm_saved + 4;
-    ts_wide output = 0;
-    uint32_t into = TS_TARGET_Q | TS_TARGET_K | TS_TARGET_V;
+    const ts_layer *l = b->l;
+    ts_wide inputs = l->norms, each;
 
-    /* The norm's weight trains: its normed input is kept; the linears behind
-     * it share their input. */
-    if (b->full && !b->profile->norm_fused) output += (ts_wide)b->h * b->width;
-    b->out->residual +=
-        b->tokens * ts_min(b->l->norms, 2) * (each + output)
-        + b->tokens * input(b, into, b->h)
-        + b->tokens * input(b, TS_TARGET_GATE | TS_TARGET_UP, b->h);
+    switch ((ts_norm)b->stack->norm) {
+    case TS_NORM_RMS:
+        each = b->profile->norm_kept
+               + (b->full || b->run->scaled_outputs
+                      ? b->profile->norm_weight_kept
+                      : 0);
+        break;
+    case TS_NORM_LAYER: /* native_layer_norm keeps the tensor itself */
+        if (l->parallel && inputs > 1) inputs = 1;
+        each = b->width;
+        break;
+    default: return;
+    }
+    b->out->residual += inputs * each * b->h;
+    if (b->run->sp) b->out->residual /= b->run->tp;
 }
 
-void ts_block_saved(const ts_model *model, const ts_stack *stack,
-                    const ts_layer *layer, const ts_run *run,
-                    const ts_profile *profile, ts_wide tokens, ts_block *out)
+static ts_wide value_dim(const ts_layer *l)
 {
-    (void)model;
-    *out = (ts_block){0};
+    return l->value_dim > 0 ? l->value_dim : l->head_dim;
+}
+
+/* Elements a token of q, k and v as the kernel reads them. */
+static ts_wide heads_kept(const block *b)
+{
+    const ts_layer *l = b->l;
+    ts_wide q = (ts_wide)l->heads * l->head_dim;
+    ts_wide k = (ts_wide)l->kv_heads * l->head_dim;
+    ts_wide v = l->kv_heads * value_dim(l);
+
+    if (l->mixer == TS_MIXER_LATENT || b->profile->repeat_kv
+        || b->run->attention == TS_ATTENTION_EAGER) {
+        v = l->heads * value_dim(l);
+        k = q;
+    }
+    if (b->profile->qkv_view && l->heads == l->kv_heads) v += q + k;
+    return q + k + v + l->q_rank + l->kv_rank;
+}
+
+/* Outputs of adapters on some of fused q, k, v: put into a row of zeros. */
+static ts_wide outputs_kept(const block *b)
+{
+    const ts_layer *l = b->l;
+    ts_wide kv = (ts_wide)l->kv_heads * l->head_dim;
+    uint32_t on = adapters_on(b, QKV);
+
+    if (!b->profile->adapter_partial || on == 0 || on == 3) return 0;
+    return adapters_on(b, TS_TARGET_Q) * (ts_wide)l->heads * l->head_dim
+           + adapters_on(b, TS_TARGET_K | TS_TARGET_V) * kv;
+}
+
+/* Elements a token of q, k and v as they are projected. */
+static ts_wide projected(const block *b)
+{
+    const ts_layer *l = b->l;
+    return (ts_wide)(l->heads + l->kv_heads) * l->head_dim
+           + l->kv_heads * value_dim(l);
+}
+
+static void attention(block *b)
+{
+    const ts_layer *l = b->l;
+    ts_wide q = (ts_wide)l->heads * l->head_dim;
+    ts_wide o = l->heads * value_dim(l), scores = 0;
+    bool fused = l->fused_qkv || b->profile->qkv_fused;
+    bool eager = b->run->attention == TS_ATTENTION_EAGER;
+    ts_wide inside = b->width * (heads_kept(b) + outputs_kept(b));
+
+    if (eager)
+        scores = (ts_wide)l->heads * b->run->seq * b->profile->score_kept;
+    else
+        inside += b->width * o + 4 * (ts_wide)l->heads;
+    inside += input(b, TS_TARGET_O, true, !eager) * o
+              + between(b, QKV | TS_TARGET_O, projected(b) + b->h);
+    if (b->run->recompute != TS_RECOMPUTE_SELECTIVE) inside += scores;
+    b->out->attention += inside / b->run->tp + input(b, QKV, fused, false)
+                                                   * b->h;
+    b->out->packed += packed_input(b) * (b->h + o / b->run->tp);
+    /* Gradients of q, k, v and the output; kernels sum that of q in F32. */
+    b->out->backward = ((4 * b->width + 4) * q + scores) / b->run->tp;
+}
+
+/* State layers: both branches, inputs of the convolution and of the scan. */
+static void state(block *b)
+{
+    const ts_layer *l = b->l;
+    ts_wide inner = ts_max(l->inner_dim, l->state_heads * value_dim(l));
+
+    b->out->attention += b->width * 6 * inner / b->run->tp
+                         + input(b, TS_TARGET_STATE, true, false) * b->h;
+    b->out->backward = b->width * 4 * inner / b->run->tp;
+}
+
+/* visits: experts of this width that a token passes. */
+static void mlp(block *b, ts_wide ffn, ts_wide visits, uint64_t ranks)
+{
+    const ts_layer *l = b->l;
+    bool one_input = l->parallel && l->norms == 1; /* attention's as well */
+    uint32_t into = TS_TARGET_UP | (l->gated ? TS_TARGET_GATE : 0);
+    ts_wide factors = l->gated ? b->profile->gate_kept : 1;
+    ts_wide inside = factors * b->width
+                     + input(b, TS_TARGET_DOWN, true, false);
+    ts_wide moving = visits * b->width * (2 + l->gated) * ffn / ranks;
+
+    b->out->mlp += visits * (input(b, into, l->fused_gate, one_input) * b->h
+                             + inside * ffn / ranks
+                             + between(b, into | TS_TARGET_DOWN,
+                                       (1 + l->gated) * ffn + b->h));
+    b->out->packed += visits * packed_input(b)
+                      * ((one_input ? 0 : b->h) + ffn / ranks);
+    if (moving > b->out->backward) b->out->backward = moving;
+}
+
+/* Tokens are copied in the order of their experts, outputs kept for their
+ * weights, the router's scores in F32. */
+static void experts(block *b)
+{
+    const ts_layer *l = b->l;
+    ts_wide copies = b->full ? 1 : 2;
+
+    mlp(b, l->expert_ffn, l->active_experts, b->run->etp);
+    b->out->mlp += copies * l->active_experts * b->h * b->width
+                   + 4 * (ts_wide)l->experts;
+    if (l->shared_ffn > 0) mlp(b, l->shared_ffn, 1, b->run->tp);
+}
+
+static void matrices(block *b)
+{
+    ts_matrices all;
+
+    ts_layer_matrices(b->stack, b->l, &all);
+    for (uint32_t i = 0; i < all.count; i++) {
+        ts_matrix part = ts_matrix_share(&all.list[i], b->run);
+        ts_wide one = (ts_wide)part.in * part.out;
+        if (part.keep) continue;
+        if (one > b->out->largest) b->out->largest = one;
+        if (b->packed)
+            b->out->unpacked += one * part.copies * b->profile->unpack_kept;
+    }
+}
+
+void ts_block_saved(const ts_stack *stack, const ts_layer *layer,
+                    const ts_run *run, const ts_profile *profile,
+                    ts_wide tokens, ts_block *out)
+{
     block b = {
+        .stack = stack,
         .l = layer,
         .run = run,
         .profile = profile,
         .h = stack->hidden,
         .width = ts_number_width(run->dtype),
-        .tokens = tokens,
         .full = run->method == TS_METHOD_FULL,
+        .packed = run->method != TS_METHOD_FULL
+                  && ts_number_packed(run->weight_format),
         .out = out,
     };
-    mixer(&b);
-    if (layer->mlp == TS_MLP_DENSE)
-        dense(&b, tokens, layer->ffn / run->tp);
-    if (layer->mlp == TS_MLP_MOE) moe(&b);
+
+    *out = (ts_block){0};
     norms(&b);
-    out->forward = out->backward;
-    out->backward += tokens * stack->hidden * b.width * 2;
+    if (layer->mixer == TS_MIXER_ATTENTION || layer->mixer == TS_MIXER_LATENT)
+        attention(&b);
+    else if (layer->mixer != TS_MIXER_NONE)
+        state(&b);
+    if (layer->mlp == TS_MLP_DENSE) mlp(&b, layer->ffn, 1, run->tp);
+    if (layer->mlp == TS_MLP_MOE) experts(&b);
+    out->backward += 2 * b.width * b.h; /* of the residual, twice */
+    out->attention *= tokens;
+    out->mlp *= tokens;
+    out->residual *= tokens;
+    out->packed *= tokens;
+    out->backward *= tokens;
+    matrices(&b);
 }

@@ -8,14 +8,16 @@
 /* Bytes on one rank. */
 typedef struct {
     ts_wide attention, mlp, residual; /* kept for backward */
-    ts_wide forward;  /* alive beyond what is kept, while it runs forward */
-    ts_wide backward; /* and backward: gradients of activations */
+    ts_wide packed;   /* of them: inputs that packed matrices keep */
+    ts_wide unpacked; /* packed matrices kept unpacked, beside */
+    ts_wide largest;  /* elements of the largest matrix */
+    ts_wide backward; /* gradients of activations while it runs backward */
 } ts_block;
 
 /* tokens: of all sequences, on this rank. */
-void ts_block_saved(const ts_model *model, const ts_stack *stack,
-                    const ts_layer *layer, const ts_run *run,
-                    const ts_profile *profile, ts_wide tokens, ts_block *out);
+void ts_block_saved(const ts_stack *stack, const ts_layer *layer,
+                    const ts_run *run, const ts_profile *profile,
+                    ts_wide tokens, ts_block *out);
 
 static inline ts_wide ts_block_sum(const ts_block *block)
 {

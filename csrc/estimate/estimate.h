@@ -252,7 +252,8 @@ enum {
     XX(vision_recompute, 0, 0, 1, "1: the tower keeps layer inputs only")
 
 /* A family may add fields of its own: its header lists them. */
-#define TS_RUN_MAP(XX) TS_RUN_COMMON(XX) TS_MICROBENCH_RUN(XX)
+#define TS_RUN_MAP(XX)                                                        \
+    TS_RUN_COMMON(XX) TS_TRAIN_RUN(XX) TS_MICROBENCH_RUN(XX)
 
 typedef struct {
     TS_RUN_MAP(TS_FIELD)

@@ -112,9 +112,11 @@ ts_wide ts_share_kv(const ts_model *model, const ts_share *share,
 
 /* ---- training states (optimizer.c, shard.c) ----------------------------- */
 
-/* Bytes of state of all trained elements, before sharding: matrices, and the
- * rest (vectors, embeddings), which some optimizers treat otherwise. */
-ts_wide ts_optimizer_bytes(const ts_run *run, ts_wide matrices, ts_wide rest);
+/* Bytes of state of a stage's trained elements, before sharding: matrices, and
+ * the rest (embeddings, vectors), which some optimizers treat otherwise. */
+ts_wide ts_optimizer_bytes(const ts_model *model, const ts_run *run,
+                           const ts_share *share, ts_wide matrices,
+                           ts_wide rest);
 
 /* What data-parallel sharding leaves of bytes on a rank. */
 ts_wide ts_shard_weights(const ts_run *run, ts_wide bytes);
