@@ -23,7 +23,7 @@ def tier(row: Row) -> str:
 
 
 def zero_stage(row: Row) -> int:
-    """finetune_ds.sh shards everything; LoRA on several GPUs and Q-LoRA use ds_config_zero2.json."""
+    """finetune_ds.sh shards everything; LoRA on several GPUs and Q-LoRA take ZeRO-2."""
     method = row["config"]["method"]
     if (row.get("n_gpus") or 1) == 1:
         return 2 if method.startswith("Q-LoRA") else 0

@@ -1,7 +1,7 @@
 """ms-swift 2.x, Benchmark.md: torch.cuda.max_memory_reserved on 80 GB A100s.
 
-Data vary in length up to max_length, so the allocator reserves several generations of logits, up
-to what the device has: it frees its cache before it gives up.  Two GPUs are a naive pipeline
+Data vary in length up to max_length, so the allocator reserves several generations of logits,
+up to what the device has: it frees its cache before it gives up.  Two GPUs are a naive pipeline
 (device_map), of which the table lists each; the row is the fuller one.
 """
 
@@ -53,7 +53,11 @@ def tuner(config: Row) -> dict[str, Any]:
         if "galore_rank" in options:
             # "quantize": states in 8 bits.
             states = "int8" if "quantize" in config["exp"] else "bf16"
-            fields |= {"optimizer_dtype": states, "optimizer": "galore", "run": {"optimizer_rank": int(options["galore_rank"])}}
+            fields |= {
+                "optimizer_dtype": states,
+                "optimizer": "galore",
+                "run": {"optimizer_rank": int(options["galore_rank"])},
+            }
         if "lisa_activated_layers" in options:
             fields["run"] = {"trained_layers": int(options["lisa_activated_layers"])}
         return fields
@@ -84,7 +88,9 @@ def generations(config: Row, length: int) -> int:
 
 def attention(row: Row) -> str:
     kind = models.model(row["model"]).config["model_type"]
-    return "flash" if yes(row["config"]["flash_attn"]) and kind not in WITHOUT_FLASH else "eager"
+    return (
+        "flash" if yes(row["config"]["flash_attn"]) and kind not in WITHOUT_FLASH else "eager"
+    )
 
 
 def reserved(estimate: Estimate) -> int:

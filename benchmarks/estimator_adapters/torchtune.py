@@ -32,7 +32,9 @@ OPTIMIZERS = {
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"].startswith("torchtune") and row["kind"] in ("training", "load"))
+    return bool(
+        row["framework"].startswith("torchtune") and row["kind"] in ("training", "load")
+    )
 
 
 def words(row: Row) -> str:

@@ -36,6 +36,8 @@
     XX(packed_head, 0, 0, 1, "1: the head is packed like other matrices")     \
     XX(packed_rest, 0, 0, 8, "bytes of an element that is not packed beside"  \
        " packed ones; 0: the computing dtype's")                              \
+    XX(unpack_bytes, 0, 0, 64, "bytes an element of the largest packed"       \
+       " matrix while it is unpacked")                                        \
     XX(pack_bytes, 0, 0, 1024, "bytes an element of the largest matrix while" \
        " it is packed, at loading")                                           \
     XX(unpack_kept, 0, 0, 64, "bytes an element of packed matrices kept"      \
