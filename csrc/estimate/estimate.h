@@ -279,6 +279,7 @@ typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
        "reserved beyond allocated, of what comes and goes")                   \
     XX(fragment_bytes, 0, 0, TS_BYTES, "bytes reserved beyond, in any case")  \
     XX(repeat_kv, 0, 0, 1, "1: k and v are repeated to all heads")            \
+    XX(packed_head, 0, 0, 1, "1: the head is packed like other matrices")     \
     XX(kv_window, 1, 0, 1, "1: windowed layers cache their window only")      \
     XX(kv_expanded, 0, 0, 1, "1: latent layers cache full keys and values")   \
     XX(low_permille, 1000, 1, 100000, "90 % interval: lower end")             \

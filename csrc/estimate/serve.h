@@ -21,7 +21,6 @@
     XX(load_head, 0, 0, 1, "1: AWQ files of tied models bring the head, too") \
     XX(fp8_head, 0, 0, 1, "1: FP8 files of tied models keep it")              \
     XX(gather_logits, 0, 0, 1, "1: logits go back to the first stage")        \
-    XX(packed_head, 0, 0, 1, "1: the head is packed like other matrices")     \
     XX(unpacked, 0, 0, 8, "copies of the largest packed matrix, unpacked")    \
     XX(whole_vocab, 0, 0, 1, "1: embedding and head are not split over tp")   \
     XX(head_first, 0, 0, 1, "1: the first stage has the head")                \

@@ -33,7 +33,6 @@
        " matrix keeps")                                                       \
     XX(packed_again, 0, 0, 1, "1: the step before keeps those as well, until" \
        " its loss is replaced")                                               \
-    XX(packed_head, 0, 0, 1, "1: the head is packed like other matrices")     \
     XX(packed_rest, 0, 0, 8, "bytes of an element that is not packed beside"  \
        " packed ones; 0: the computing dtype's")                              \
     XX(unpack_bytes, 0, 0, 64, "bytes an element of the largest packed"       \
