@@ -35,7 +35,7 @@ from tensorstream.units import Size, parse_size
 FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".npz": "npz"}
 LEAST_BUDGET = 1 << 20
 FOLDER_SHARDS = "5GB"  # of a checkpoint in a folder, as the Hub has them
-FOLDER_NAME = "model.safetensors"
+TIED = "tensorstream.tied."
 
 # Small tensors are loaded into common memory of at most this size.
 _GROUP, _SMALL = 32 << 20, 4 << 20
@@ -179,27 +179,37 @@ class Writer:
         *,
         metadata: Mapping[str, Any] | None = None,
         format: str | None = None,
+        compression: str | None = None,
         shard_size: Size | None = None,
         budget: Size = DEFAULT_BUDGET,
+        threads: int | None = None,
         digests: bool = False,
     ) -> None:
         place = pathlib.Path(path).expanduser()
         if place.is_dir():
-            place /= FOLDER_NAME
-            shard_size = FOLDER_SHARDS if shard_size is None else shard_size
+            place /= f"model.{format or 'safetensors'}"
+            if shard_size is None and place.suffix == ".safetensors":
+                shard_size = FOLDER_SHARDS
         self.format = format_of(place, format)
         self.path = place
         self._base = place
         self._limit = _shard_limit(self.format, shard_size)
-        self._copy = max(min(_budget(budget) // 4, _SMALL), 1 << 16)
-        self._digests = digests
+        size = _budget(budget)
+        self._copy = min(size // 4, _SMALL)
+        self.compression = compression
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        self._options: dict[str, Any] = {
+            "digests": digests, "compression": compression, "threads": threads or 0,
+            "budget": size - self._copy,
+        }  # fmt: skip
         self.metadata = dict(metadata or {})
         if self.format == "safetensors":
             self.metadata.setdefault("format", "pt")  # transformers asks for it
         self._plan: list[Row] = []
         self._values_from: tuple[_core.Catalog, tuple[str, ...]] | None = None
         self._names: set[str] = set()
-        self._in_shard = 0  # tensors
+        self._in_shard: set[str] = set()
         self._shards: list[_core.Writer] = []
         self._open: TensorWriter | None = None
         self._closed = False
@@ -207,7 +217,7 @@ class Writer:
         self._shards.append(self._new_shard())
 
     def _new_shard(self) -> _core.Writer:
-        return _core.Writer(self._base, self.format, digests=self._digests)
+        return _core.Writer(self._base, self.format, **self._options)
 
     # -- what is known beforehand --
 
@@ -282,21 +292,46 @@ class Writer:
             core.finish()
             core = self._new_shard()
             self._shards.append(core)
-            self._in_shard = 0
+            self._in_shard = set()
         if not self._in_shard:
             self._start_shard(core)
         core.begin(tensor.name, tensor.dtype, tensor.shape)
-        self._in_shard += 1
+        self._in_shard.add(tensor.name)
         self._names.add(tensor.name)
         self._open = tensor
         return core
 
+    def tie(self, name: str, first: str) -> None:
+        """Say that a tensor is another one that was written before.
+
+        A compressed file holds it as a tensor that refers to the other.  Else metadata says
+        so: {name: first} in safetensors, as safetensors.torch.save_model has it,
+        {"tensorstream.tied.name": first} in GGUF.
+
+        Raises:
+            ValueError: no tensor is called so; npz has no way to say it.
+        """
+        if first not in self._names or name in self._names:
+            raise ValueError(f"{name!r} cannot be {first!r}: one is there, one is not")
+        if self.compression is not None and first in self._in_shard:
+            self._shards[-1].repeat(name, first)
+            self._names.add(name)
+            self._in_shard.add(name)
+        elif self.format == "npz":
+            raise ValueError(f"npz cannot say that {name!r} is {first!r}")
+        else:
+            key = name if self.format == "safetensors" else TIED + name
+            self.metadata.setdefault(key, first)
+
     # -- the end --
 
     def digests(self) -> dict[str, str]:
-        """XXH3 of the elements of each tensor, in hex, where asked for."""
+        """XXH3 of the elements of each tensor, in hex, where asked for; of compressed ones the
+        digest of their frames."""
         return {
-            name: f"{digest:016x}" for core in self._shards for name, *_, digest in core.rows()
+            name: f"{digest:016x}"
+            for core in self._shards
+            for name, _, _, _, digest, _ in core.rows()
         }
 
     def close(self) -> None:
@@ -509,8 +544,10 @@ def create(
     *,
     metadata: Mapping[str, Any] | None = None,
     format: str | None = None,
+    compression: str | None = None,
     shard_size: Size | None = None,
     budget: Size = DEFAULT_BUDGET,
+    threads: int | None = None,
 ) -> Writer:
     """Begin a checkpoint whose tensors come one after the other, larger than memory if need be.
 
@@ -520,9 +557,14 @@ def create(
         metadata: strings for safetensors; for GGUF also numbers, lists and NumPy values.
             Safetensors get "format": "pt" unless it says otherwise.
         format: "safetensors", "gguf" or "npz" where the suffix does not tell.
+        compression: None; "fast" (decodes at the speed of memory), "portable" (zstd decodes
+            its parts), "small" (the best ratio) or "raw" (checksums and random access only).
+            The file is a valid safetensors file all the same, of uint8 tensors to others,
+            and `ts.open` gives the tensors back.
         shard_size: "5GB": start a new file before one grows above it, and write
             an index.  Of folders the default is 5GB, of files none.
         budget: bytes for buffers, at least 1 MiB.
+        threads: that compress, besides the one that writes; None is one a core, 1 none.
 
     Returns:
         A `Writer`, to be used in a `with` block.
@@ -537,7 +579,10 @@ def create(
     ...         for rows in source:
     ...             b.write(rows)
     """
-    return Writer(path, metadata=metadata, format=format, shard_size=shard_size, budget=budget)
+    return Writer(
+        path, metadata=metadata, format=format, compression=compression,
+        shard_size=shard_size, budget=budget, threads=threads,
+    )  # fmt: skip
 
 
 def save(
@@ -546,19 +591,21 @@ def save(
     metadata: Mapping[str, Any] | None = None,
     *,
     format: str | None = None,
+    compression: str | None = None,
     shard_size: Size | None = None,
     tied: str = "once",
     budget: Size = DEFAULT_BUDGET,
+    threads: int | None = None,
 ) -> pathlib.Path:
     """Write arrays to a checkpoint, which appears whole or not at all.
 
     Args:
-        path, metadata, format, shard_size, budget: see `create`.
+        path, metadata, format, compression, shard_size, budget, threads: see `create`.
         tensors: a mapping of names to arrays (nested ones become dotted names), a
             torch.nn.Module, or an iterable of (name, array), of which one at a time is held.
         tied: "once": of arrays on the same memory in a mapping only the first is written, and
-            metadata says {other: first}, as safetensors.torch.save_model has it; "copy":
-            each is.
+            the others are told to be the same (see `Writer.tie`); "copy": each is, as it
+            always is in npz.  In a compressed file equal tensors are stored once anyway.
 
     Returns:
         The path to open: `path`, or the index of the shards.
@@ -574,18 +621,22 @@ def save(
         raise ValueError(f"tied is 'once' or 'copy', not {tied!r}")
     named = _named_arrays(tensors)
     with create(
-        path, metadata=metadata, format=format, shard_size=shard_size, budget=budget
-    ) as out:
+        path, metadata=metadata, format=format, compression=compression,
+        shard_size=shard_size, budget=budget, threads=threads,
+    ) as out:  # fmt: skip
         if isinstance(named, dict):
-            if tied == "once":
-                drop_tied(out, named)
-            rows = [_row_of(name, value) for name, value in named.items()]
-            if out.format == "safetensors":  # the others align by themselves
+            ties = tied_arrays(named) if tied == "once" and out.format != "npz" else {}
+            rows = [_row_of(name, value) for name, value in named.items() if name not in ties]
+            if out.format == "safetensors" and compression is None:  # others align themselves
                 rows = aligned(rows)
             out.expect(rows)
-            named = {row.name: named[row.name] for row in rows}
-        for name, value in named.items() if isinstance(named, dict) else named:
-            out.write(name, value)
+            for row in rows:
+                out.write(row.name, named[row.name])
+            for name, first in ties.items():
+                out.tie(name, first)
+        else:
+            for name, value in named:
+                out.write(name, value)
     return out.path
 
 
@@ -608,24 +659,19 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def drop_tied(out: Writer, named: dict[str, Any]) -> None:
-    """Take arrays away that lie on the memory of an earlier one; metadata keeps their names."""
+def tied_arrays(named: Mapping[str, Any]) -> dict[str, str]:
+    """Names of arrays that lie on the memory of an earlier one, and the name of that."""
     seen: dict[Any, str] = {}
-    for name, value in list(named.items()):
+    ties = {}
+    for name, value in named.items():
         array, code = as_array(name, value)
         if array.nbytes == 0:
             continue
         key = (array.__array_interface__["data"][0], code, array.shape, array.strides)
         first = seen.setdefault(key, name)
-        if first != name and out.format != "npz":
-            del named[name]
-            note_tied(out, name, first)
-
-
-def note_tied(out: Writer, name: str, first: str) -> None:
-    """Say in the metadata that a tensor is another one."""
-    key = name if out.format == "safetensors" else f"tensorstream.tied.{name}"
-    out.metadata.setdefault(key, first)
+        if first != name:
+            ties[name] = first
+    return ties
 
 
 def aligned(rows: list[Row]) -> list[Row]:
@@ -706,10 +752,9 @@ def load(
 
 def tied_names(ckpt: Checkpoint) -> dict[str, str]:
     """Names that are no tensors but stand for one, as the metadata has it."""
-    prefix = "tensorstream.tied."
     found = {}
     for key, value in ckpt.metadata.items():
-        name = key.removeprefix(prefix)
+        name = key.removeprefix(TIED)
         if isinstance(value, str) and name not in ckpt and value in ckpt:
             found[name] = value
     return found

@@ -131,6 +131,8 @@ typedef struct ts_catalog ts_catalog;
  * tensors is a frame, and the value that we write and read. */
 #define TS_FRAMES_KEY "tensorstream.frames"
 #define TS_FRAMES_VERSION "1"
+/* And one by which it says how many bytes they are unpacked. */
+#define TS_FRAMES_BYTES "tensorstream.bytes"
 
 typedef struct {
     ts_catalog *base; /* where differences find their bases; retained; may be
@@ -198,6 +200,11 @@ typedef struct ts_writer ts_writer;
 typedef struct {
     ts_format format; /* SAFETENSORS, GGUF or NPZ */
     bool digests;     /* also an XXH3 of each tensor */
+    /* Each tensor becomes a frame, in safetensors: */
+    bool packed;
+    ts_pack_mode mode;
+    int threads;     /* 0: one a core */
+    uint64_t budget; /* bytes, for chunks that are being packed */
 } ts_writer_options;
 
 ts_status ts_writer_new(const char *path, const ts_writer_options *options,
@@ -224,6 +231,11 @@ ts_status ts_writer_write(ts_writer *writer, const void *bytes, uint64_t size,
                           ts_error *error);
 ts_status ts_writer_end(ts_writer *writer, ts_error *error);
 
+/* One more tensor that has the bytes of one in this file.  Only of frames:
+ * other formats cannot say so. */
+ts_status ts_writer_repeat(ts_writer *writer, ts_name name, ts_name of,
+                           ts_error *error);
+
 /* Header, directory, and all of it on the disk, still under its temporary
  * name. */
 ts_status ts_writer_finish(ts_writer *writer, ts_error *error);
@@ -235,7 +247,9 @@ ts_status ts_writer_publish(ts_writer *writer, const char *name,
 typedef struct {
     ts_name name;
     ts_dtype dtype;
-    uint64_t size, stored, digest; /* bytes of elements, bytes in the file */
+    uint64_t size, stored; /* bytes of elements, bytes in the file */
+    uint64_t digest;       /* of a frame: ts_frame_digest; else XXH3 or 0 */
+    bool repeats;          /* the bytes of another one in the file */
 } ts_writer_row;
 uint32_t ts_writer_count(const ts_writer *writer);
 ts_writer_row ts_writer_row_of(const ts_writer *writer, uint32_t row);

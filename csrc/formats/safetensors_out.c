@@ -11,7 +11,7 @@
 
 /* {"dtype":"F8_E4M3FNUZ","shape":[],"data_offsets":[,]}, and the two quotes,
  * colon and comma around its name. */
-enum { ENTRY = 64, DIGITS = 20, EMPTY = 64 };
+enum { ENTRY = 64, DIGITS = 20, EMPTY = 64, RAW_BYTES = 64 };
 
 static bool has_code(ts_dtype dtype)
 {
@@ -28,11 +28,10 @@ static bool is_reserved(ts_name name)
 static ts_status admit(const ts_writer *writer, const ts_written *row,
                        ts_error *error)
 {
-    (void)writer;
     if (is_reserved(row->name))
         return ts_fail(error, TS_ARGUMENT,
                        "has the name that safetensors keeps for metadata");
-    if (has_code(row->dtype)) return TS_OK;
+    if (writer->packed || has_code(row->dtype)) return TS_OK;
     return ts_fail(error, TS_UNSUPPORTED,
                    "is %s, which safetensors has no code for",
                    ts_dtype_name(row->dtype));
@@ -58,7 +57,7 @@ static uint64_t json_size(ts_name text)
 
 static uint64_t entry_size(const ts_written *row)
 {
-    uint64_t size = ENTRY + 2 * DIGITS + json_size(row->name);
+    uint64_t size = ENTRY + 3 * DIGITS + json_size(row->name);
     for (uint32_t i = 0; i < row->ndim; i++)
         size += 1 + digits_of(row->shape[i]);
     return size;
@@ -66,7 +65,7 @@ static uint64_t entry_size(const ts_written *row)
 
 static uint64_t values_size(const ts_writer *writer)
 {
-    uint64_t size = EMPTY;
+    uint64_t size = EMPTY + (writer->packed ? RAW_BYTES : 0);
     for (uint32_t i = 0; i < writer->value_count; i++) {
         const ts_value *value = &writer->values[i];
         ts_name text = {(const char *)value->bytes, (size_t)value->size};
@@ -115,15 +114,19 @@ static void put_values(const ts_writer *writer, ts_bytes *out)
     ts_bytes_u8(out, '}');
 }
 
-static void put_entry(const ts_written *row, ts_bytes *out)
+/* A frame is so many bytes to others. */
+static void put_entry(const ts_written *row, bool packed, ts_bytes *out)
 {
+    const uint64_t *shape = packed ? &row->stored : row->shape;
+    uint32_t ndim = packed ? 1 : row->ndim;
+
     ts_bytes_json(out, row->name);
     ts_bytes_text(out, ":{\"dtype\":\"");
-    ts_bytes_text(out, ts_dtype_name(row->dtype));
+    ts_bytes_text(out, ts_dtype_name(packed ? TS_U8 : row->dtype));
     ts_bytes_text(out, "\",\"shape\":[");
-    for (uint32_t i = 0; i < row->ndim; i++) {
+    for (uint32_t i = 0; i < ndim; i++) {
         if (i > 0) ts_bytes_u8(out, ',');
-        ts_bytes_number(out, row->shape[i]);
+        ts_bytes_number(out, shape[i]);
     }
     ts_bytes_text(out, "],\"data_offsets\":[");
     ts_bytes_number(out, row->offset);
@@ -139,7 +142,7 @@ static void put_header(const ts_writer *writer, ts_bytes *out)
     if (writer->value_count > 0) put_values(writer, out);
     for (uint32_t i = 0; i < writer->count; i++) {
         if (i > 0 || writer->value_count > 0) ts_bytes_u8(out, ',');
-        put_entry(&writer->rows[i], out);
+        put_entry(&writer->rows[i], writer->packed, out);
     }
     ts_bytes_u8(out, '}');
 }

@@ -1,12 +1,13 @@
 #include "writer.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/base.h"
 #include "core/utf8.h"
 
-/* ---- life ------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------- */
 
 static ts_status find_format(ts_format format, const ts_write_format **out,
                              ts_error *error)
@@ -23,6 +24,28 @@ static ts_status find_format(ts_format format, const ts_write_format **out,
                    "not written", ts_format_name(format));
 }
 
+static ts_status put_text(ts_writer *writer, const char *key, const char *text,
+                          ts_error *error)
+{
+    ts_value value = {.key = {key, strlen(key)}, .kind = TS_VALUE_STRING,
+                      .bytes = (const uint8_t *)text, .size = strlen(text)};
+    return ts_writer_value(writer, &value, error);
+}
+
+static ts_status start_packing(ts_writer *writer,
+                               const ts_writer_options *options,
+                               ts_error *error)
+{
+    if (options->format != TS_FORMAT_SAFETENSORS)
+        return ts_fail(error, TS_UNSUPPORTED,
+                       "%s files hold no compressed tensors, safetensors do",
+                       ts_format_name(options->format));
+    writer->packed = true;
+    TS_TRY(ts_press_new(options->mode, options->threads, options->budget,
+                        &writer->press, error));
+    return put_text(writer, TS_FRAMES_KEY, TS_FRAMES_VERSION, error);
+}
+
 static ts_status start(ts_writer *writer, const char *path,
                        const ts_writer_options *options, ts_error *error)
 {
@@ -32,6 +55,8 @@ static ts_status start(ts_writer *writer, const char *path,
         TS_TRY(ts_checksum_new(TS_CHECKSUM_XXH3, &writer->checksum, error));
     if (options->format == TS_FORMAT_NPZ)
         TS_TRY(ts_checksum_new(TS_CHECKSUM_CRC32, &writer->crc32, error));
+    if (options->packed)
+        TS_TRY(start_packing(writer, options, error));
     return ts_output_new(path, &writer->output, error);
 }
 
@@ -55,12 +80,14 @@ ts_status ts_writer_new(const char *path, const ts_writer_options *options,
 void ts_writer_free(ts_writer *writer)
 {
     if (writer == NULL) return;
+    ts_press_free(writer->press);
     ts_output_free(writer->output);
     ts_checksum_free(writer->checksum);
     ts_checksum_free(writer->crc32);
     ts_arena_free(writer->arena);
     free(writer->rows);
     free(writer->values);
+    free(writer->originals);
     free(writer);
 }
 
@@ -142,12 +169,23 @@ static ts_status check_name(ts_name name, const char *what, ts_error *error)
     return ts_fail(error, TS_ARGUMENT, "%s holds a NUL", what);
 }
 
+/* A plain file that said so could not be read. */
+static bool is_frames_key(ts_name key)
+{
+    return key.size == sizeof TS_FRAMES_KEY - 1
+        && memcmp(key.bytes, TS_FRAMES_KEY, key.size) == 0;
+}
+
 static ts_status check_value(const ts_writer *writer, const ts_value *value,
                              ts_error *error)
 {
     ts_name text = {(const char *)value->bytes, (size_t)value->size};
 
     TS_TRY(check_name(value->key, "a metadata key", error));
+    if (!writer->packed && is_frames_key(value->key))
+        return ts_fail(error, TS_ARGUMENT,
+                       "metadata '" TS_FRAMES_KEY "' is kept for compressed "
+                       "files");
     if (value->kind == TS_VALUE_STRING)
         return check_text(text, "a metadata string", TS_MAX_HEADER, error);
     if (writer->format->format == TS_FORMAT_GGUF) return TS_OK;
@@ -290,50 +328,82 @@ static ts_status begin_body(ts_writer *writer, ts_error *error)
     if (!ts_add(writer->body, writer->expected_body, &total)
         || total > INT64_MAX)
         return ts_fail(error, TS_ARGUMENT, "would have more than 2^63 bytes");
-    if (writer->expected_body > 0)
+    /* What is packed needs less, nobody knows how much. */
+    if (writer->expected_body > 0 && !writer->packed)
         TS_TRY(ts_output_reserve(writer->output, total, error));
     return TS_OK;
 }
 
-static ts_status add_row(ts_writer *writer, ts_written *row, ts_error *error)
+static ts_status check_may_begin(const ts_writer *writer, ts_error *error)
 {
-    uint64_t *shape;
-    uint32_t number;
-    bool added;
-
-    if (writer->open)
+    if (writer->open) {
+        ts_name other = row_name(writer, writer->count - 1);
         return ts_fail(error, TS_ARGUMENT,
                        "begins while '%.*s' is not complete",
-                       (int)ts_min(row_name(writer, writer->count - 1).size,
-                                   100),
-                       row_name(writer, writer->count - 1).bytes);
+                       (int)ts_min(other.size, 100), other.bytes);
+    }
     if (writer->complete)
         return ts_fail(error, TS_CLOSED, "comes after the end of the file");
     if (writer->count == TS_MAX_TENSORS)
         return ts_fail(error, TS_ARGUMENT, "is one more than %d tensors",
                        TS_MAX_TENSORS);
-    TS_TRY(check_row(writer, row, error));
-    TS_TRY(begin_body(writer, error));
-    TS_TRY(copy_name(writer, row->name, &row->name, error));
-    TS_TRY(ts_arena_take_array(writer->arena, row->ndim, sizeof *shape, &shape,
+    return TS_OK;
+}
+
+/* Into the table; *row becomes the one there. */
+static ts_status keep_row(ts_writer *writer, ts_written **row, ts_error *error)
+{
+    ts_written *one = *row;
+    uint64_t *shape;
+    uint32_t number;
+    bool added;
+
+    TS_TRY(copy_name(writer, one->name, &one->name, error));
+    TS_TRY(ts_arena_take_array(writer->arena, one->ndim, sizeof *shape, &shape,
                                error));
-    if (row->ndim > 0) memcpy(shape, row->shape, row->ndim * sizeof *shape);
-    row->shape = shape;
+    if (one->ndim > 0) memcpy(shape, one->shape, one->ndim * sizeof *shape);
+    one->shape = shape;
     TS_TRY(reserve(&writer->rows, writer->count, &writer->room,
                    sizeof *writer->rows, error));
     TS_TRY(index_name(writer, &writer->row_names, &writer->row_names_room,
-                      writer->count, row_name, row->name, &number, &added,
+                      writer->count, row_name, one->name, &number, &added,
                       error));
     if (!added) return ts_fail(error, TS_ARGUMENT, "is already in the file");
-    writer->rows[writer->count] = *row;
-    row = &writer->rows[writer->count];
+    writer->rows[writer->count] = *one;
+    *row = &writer->rows[writer->count];
+    return TS_OK;
+}
+
+/* Large frames begin on whole pages of the file, so that O_DIRECT can read
+ * them.  Nothing may lie between two tensors: the zeros are the end of the one
+ * before, whose frame says where it is over. */
+static ts_status align_frame(ts_writer *writer, uint64_t size, ts_error *error)
+{
+    enum { LEAST = 64 << 10, PAGE = 4096 };
+    if (size < LEAST || writer->count == 0) return TS_OK;
+    uint64_t before = ts_writer_body_size(writer);
+    TS_TRY(ts_writer_align(writer, PAGE, error));
+    writer->rows[writer->count - 1].stored +=
+        ts_writer_body_size(writer) - before;
+    return TS_OK;
+}
+
+static ts_status add_row(ts_writer *writer, ts_written *row, ts_error *error)
+{
+    TS_TRY(check_may_begin(writer, error));
+    TS_TRY(check_row(writer, row, error));
+    TS_TRY(begin_body(writer, error));
+    TS_TRY(keep_row(writer, &row, error));
     TS_TRY(writer->format->begin(writer, row, error));
+    if (writer->press != NULL) TS_TRY(align_frame(writer, row->size, error));
     row->offset = ts_writer_body_size(writer);
     writer->count++;
     writer->open = true;
     writer->got = 0;
     if (writer->checksum != NULL) ts_checksum_reset(writer->checksum);
-    return TS_OK;
+    if (writer->press == NULL) return TS_OK;
+    return ts_press_begin(writer->press, writer->output, row->dtype,
+                          row->ndim, row->shape, error);
 }
 
 ts_status ts_writer_begin(ts_writer *writer, ts_name name, ts_dtype dtype,
@@ -356,7 +426,10 @@ static ts_status take(ts_writer *writer, ts_written *row, const void *bytes,
                        "gets %" PRIu64 " bytes after %" PRIu64 " of the "
                        "%" PRIu64 " that its shape holds", size, writer->got,
                        row->size);
-    TS_TRY(ts_output_append(writer->output, bytes, size, error));
+    if (writer->press != NULL)
+        TS_TRY(ts_press_add(writer->press, bytes, size, error));
+    else
+        TS_TRY(ts_output_append(writer->output, bytes, size, error));
     if (writer->checksum != NULL)
         ts_checksum_add(writer->checksum, bytes, (size_t)size);
     if (writer->crc32 != NULL)
@@ -404,12 +477,139 @@ static ts_status close_shape(ts_writer *writer, ts_written *row,
     return TS_OK;
 }
 
+/* ---- frames ------------------------------------------------------------- */
+
+static uint64_t position(const ts_writer *writer, const ts_written *row)
+{
+    return writer->body + row->offset;
+}
+
+/* A frame in the place of the row's own: the bytes are those of `first`. */
+static ts_status repeat(ts_writer *writer, ts_written *row,
+                        const ts_written *first, ts_error *error)
+{
+    TS_TRY(ts_press_repeat(writer->press, writer->output, row->dtype,
+                           row->ndim, row->shape, first->name.bytes,
+                           first->name.size, &first->frame, error));
+    row->repeats = true;
+    row->digest = first->digest;
+    row->stored = ts_writer_body_size(writer) - row->offset;
+    return TS_OK;
+}
+
+/* The same bytes in the file?  The packing of equal elements is equal, so this
+ * proves what equal digests only make likely. */
+static ts_status compare(ts_writer *writer, const ts_written *a,
+                         const ts_written *b, bool *same, ts_error *error)
+{
+    enum { PIECE = 32 << 10 };
+    uint64_t size = a->frame.chunks_size;
+    uint8_t one[PIECE], other[PIECE];
+
+    *same = size == b->frame.chunks_size && size > 0
+         && a->frame.chunk_elements == b->frame.chunk_elements;
+    for (uint64_t at = 0; *same && at < size; at += PIECE) {
+        uint64_t part = ts_min(PIECE, size - at);
+        TS_TRY(ts_output_look(writer->output, a->frame.chunks + at, one, part,
+                              error));
+        TS_TRY(ts_output_look(writer->output, b->frame.chunks + at, other,
+                              part, error));
+        *same = memcmp(one, other, (size_t)part) == 0;
+    }
+    return TS_OK;
+}
+
+enum { CONTENT_KEY = 17 };
+
+static void put_key(const ts_written *row, char key[CONTENT_KEY])
+{
+    memcpy(key, &row->digest, 8);
+    memcpy(key + 8, &row->size, 8);
+    key[16] = (char)row->dtype;
+}
+
+static ts_name content_name(const ts_writer *writer, uint32_t content)
+{
+    return (ts_name){writer->rows[writer->originals[content]].content,
+                     CONTENT_KEY};
+}
+
+/* A tensor that some earlier one equals is taken back, and refers to it. */
+static ts_status find_equal(ts_writer *writer, ts_written *row,
+                            ts_error *error)
+{
+    enum { LEAST = 4096 }; /* below, the reference would not be shorter */
+    char key[CONTENT_KEY];
+    uint32_t found;
+    bool added, same;
+
+    if (row->size < LEAST) return TS_OK;
+    put_key(row, key);
+    TS_TRY(ts_arena_copy(writer->arena, key, CONTENT_KEY, &row->content,
+                         error));
+    TS_TRY(reserve(&writer->originals, writer->content_count,
+                   &writer->content_room, sizeof *writer->originals, error));
+    TS_TRY(index_name(writer, &writer->contents, &writer->contents_room,
+                      writer->content_count, content_name,
+                      (ts_name){row->content, CONTENT_KEY}, &found, &added,
+                      error));
+    if (added) {
+        writer->originals[writer->content_count++] = writer->count - 1;
+        return TS_OK;
+    }
+    const ts_written *first = &writer->rows[writer->originals[found]];
+    TS_TRY(compare(writer, row, first, &same, error));
+    if (!same) return TS_OK;
+    TS_TRY(ts_output_rewind(writer->output, position(writer, row), error));
+    return repeat(writer, row, first, error);
+}
+
+static ts_status end_frame(ts_writer *writer, ts_written *row, ts_error *error)
+{
+    TS_TRY(ts_press_end(writer->press, &row->frame, error));
+    row->digest = row->frame.digest;
+    row->stored = ts_writer_body_size(writer) - row->offset;
+    return find_equal(writer, row, error);
+}
+
+static ts_status add_repeat(ts_writer *writer, ts_name name, ts_name of,
+                            ts_error *error)
+{
+    uint32_t number;
+
+    TS_TRY(check_may_begin(writer, error));
+    TS_TRY(check_name(name, "a tensor's name", error));
+    if (writer->press == NULL || writer->row_names == NULL
+        || !ts_names_find(writer->row_names, of, &number))
+        return ts_fail(error, TS_ARGUMENT,
+                       "repeats '%.*s', which is no frame in this file",
+                       (int)ts_min(of.size, 100), of.bytes);
+    ts_written copy = writer->rows[number], *row = &copy;
+    copy.name = name;
+    copy.offset = ts_writer_body_size(writer);
+    TS_TRY(keep_row(writer, &row, error));
+    writer->count++;
+    const ts_written *first = &writer->rows[number];
+    if (!first->repeats) return repeat(writer, row, first, error);
+    return ts_fail(error, TS_ARGUMENT,
+                   "repeats a tensor that repeats another");
+}
+
+ts_status ts_writer_repeat(ts_writer *writer, ts_name name, ts_name of,
+                           ts_error *error)
+{
+    return in_tensor(writer, name, add_repeat(writer, name, of, error), error);
+}
+
+/* ---- the end of a tensor ------------------------------------------------ */
+
 static ts_status end_row(ts_writer *writer, ts_written *row, ts_error *error)
 {
     TS_TRY(close_shape(writer, row, error));
     row->stored = ts_writer_body_size(writer) - row->offset;
     if (writer->checksum != NULL)
         row->digest = ts_checksum_value(writer->checksum);
+    if (writer->press != NULL) TS_TRY(end_frame(writer, row, error));
     TS_TRY(writer->format->end(writer, row, error));
     writer->open = false;
     return TS_OK;
@@ -424,6 +624,21 @@ ts_status ts_writer_end(ts_writer *writer, ts_error *error)
 
 /* ---- the end ------------------------------------------------------------ */
 
+/* Threads and slots are of no more use; what the tensors come to when they are
+ * unpacked stands in the metadata for who only reads that. */
+static ts_status end_packing(ts_writer *writer, ts_error *error)
+{
+    char text[24];
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < writer->count; i++) size += writer->rows[i].size;
+    snprintf(text, sizeof text, "%" PRIu64, size);
+    TS_TRY(put_text(writer, TS_FRAMES_BYTES, text, error));
+    ts_press_free(writer->press);
+    writer->press = NULL;
+    return TS_OK;
+}
+
 static ts_status finish(ts_writer *writer, ts_error *error)
 {
     if (writer->open)
@@ -431,6 +646,7 @@ static ts_status finish(ts_writer *writer, ts_error *error)
                        "the last tensor is not complete");
     if (!writer->complete) {
         TS_TRY(begin_body(writer, error));
+        if (writer->press != NULL) TS_TRY(end_packing(writer, error));
         TS_TRY(writer->format->finish(writer, error));
         writer->complete = true;
     }
@@ -457,7 +673,8 @@ ts_writer_row ts_writer_row_of(const ts_writer *writer, uint32_t row)
     const ts_written *one = &writer->rows[row];
     return (ts_writer_row){
         .name = one->name, .dtype = one->dtype, .size = one->size,
-        .stored = one->stored, .digest = one->digest};
+        .stored = one->stored, .digest = one->digest,
+        .repeats = one->repeats};
 }
 
 uint64_t ts_writer_size(const ts_writer *writer)

@@ -14,6 +14,7 @@
 #include "bytes.h"
 #include "core/arena.h"
 #include "formats.h"
+#include "press.h"
 
 /* One tensor of the new file. */
 typedef struct {
@@ -24,7 +25,11 @@ typedef struct {
     uint64_t size;     /* bytes of the elements; UINT64_MAX: unknown yet */
     uint64_t offset;   /* of its first byte, from the start of the body */
     uint64_t stored;   /* bytes there */
-    uint64_t digest;   /* XXH3 of the elements, when asked for */
+    uint64_t digest;   /* XXH3 of the elements when asked for; a frame's is
+                          its own */
+    ts_pressed frame;  /* when it is packed */
+    char *content;     /* key of its content, in the arena */
+    bool repeats;      /* its frame refers to another tensor's */
     uint64_t member;   /* npz: of the local header */
     uint64_t data;     /* npz: of the .npy within the member */
     uint32_t crc32;    /* npz: of the whole member */
@@ -44,6 +49,7 @@ struct ts_writer {
 
     bool began;     /* `body` is fixed and the body begun */
     bool complete;  /* header and directory are written */
+    bool packed;    /* tensors are frames */
     uint64_t body;
     uint64_t alignment; /* of GGUF's tensors */
     uint64_t expected_header, expected_body; /* of what was expected */
@@ -52,6 +58,11 @@ struct ts_writer {
     uint64_t got;           /* bytes of its elements so far */
     ts_checksum *checksum;  /* owned; NULL when no digests are asked for */
     ts_checksum *crc32;     /* owned; npz only */
+
+    ts_press *press;        /* owned; NULL when nothing is packed */
+    ts_names *contents;     /* in the arena: digest, size, dtype of frames */
+    uint32_t *originals;    /* owned: the rows of those */
+    uint32_t content_count, content_room, contents_room;
 };
 
 struct ts_write_format {

@@ -338,19 +338,42 @@ ts_status ts_output_zeros(ts_output *output, uint64_t size, ts_error *error)
     return ts_output_append(output, zeros, size, error);
 }
 
+static ts_status check_within(const ts_output *output, uint64_t offset,
+                              uint64_t size, uint64_t *end, ts_error *error)
+{
+    if (ts_add(offset, size, end) && *end <= ts_output_size(output))
+        return TS_OK;
+    return ts_fail(error, TS_ARGUMENT,
+                   "%" PRIu64 " bytes at %" PRIu64 " are not within the "
+                   "%" PRIu64 " bytes written", size, offset,
+                   ts_output_size(output));
+}
+
 ts_status ts_output_patch(ts_output *output, uint64_t offset,
                           const void *bytes, uint64_t size, ts_error *error)
 {
     uint64_t end;
 
     TS_TRY(check_usable(output, OPEN, error));
-    if (!ts_add(offset, size, &end) || end > ts_output_size(output))
-        return ts_fail(error, TS_ARGUMENT,
-                       "%" PRIu64 " bytes at %" PRIu64 " are not within the "
-                       "%" PRIu64 " bytes written", size, offset,
-                       ts_output_size(output));
+    TS_TRY(check_within(output, offset, size, &end, error));
     if (end > output->flushed) TS_TRY(flush(output, error));
     return write_out(output, offset, bytes, size, error);
+}
+
+/* What lies behind is cut off at the end, where it was not overwritten. */
+ts_status ts_output_rewind(ts_output *output, uint64_t size, ts_error *error)
+{
+    TS_TRY(check_usable(output, OPEN, error));
+    if (size > ts_output_size(output))
+        return ts_fail(error, TS_ARGUMENT,
+                       "cannot go back to byte %" PRIu64 " of %" PRIu64, size,
+                       ts_output_size(output));
+    output->reserved = ts_max(output->reserved, output->flushed);
+    output->used =
+        size > output->flushed ? (size_t)(size - output->flushed) : 0;
+    output->flushed = ts_min(size, output->flushed);
+    output->started = ts_min(size, output->started);
+    return TS_OK;
 }
 
 uint64_t ts_output_size(const ts_output *output)
@@ -377,6 +400,17 @@ static ts_status read_back(ts_output *output, uint64_t offset, uint8_t *into,
         size -= (uint64_t)got;
     }
     return TS_OK;
+}
+
+ts_status ts_output_look(ts_output *output, uint64_t offset, void *into,
+                         uint64_t size, ts_error *error)
+{
+    uint64_t end;
+
+    TS_TRY(check_usable(output, OPEN, error));
+    TS_TRY(check_within(output, offset, size, &end, error));
+    if (end > output->flushed) TS_TRY(flush(output, error));
+    return read_back(output, offset, into, size, error);
 }
 
 /* In the kernel where it can do that, else through the buffer, which is empty

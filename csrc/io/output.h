@@ -44,6 +44,13 @@ ts_status ts_output_zeros(ts_output *output, uint64_t size, ts_error *error);
 ts_status ts_output_patch(ts_output *output, uint64_t offset,
                           const void *bytes, uint64_t size, ts_error *error);
 
+/* Forget all but the first `size` bytes; what comes next goes there. */
+ts_status ts_output_rewind(ts_output *output, uint64_t size, ts_error *error);
+
+/* Look again at bytes that were appended. */
+ts_status ts_output_look(ts_output *output, uint64_t offset, void *into,
+                         uint64_t size, ts_error *error);
+
 /* Move everything from byte `at` to the end `by` bytes further; what is left
  * between is unspecified.  `by` is a multiple of TS_OUTPUT_GRAIN. */
 ts_status ts_output_shift(ts_output *output, uint64_t at, uint64_t by,

@@ -232,6 +232,23 @@ static PyObject *Writer_begin(PyObject *op, PyObject *args)
     return leave(self, status, &error);
 }
 
+static PyObject *Writer_repeat(PyObject *op, PyObject *args)
+{
+    Writer *self = (Writer *)op;
+    const char *name, *of;
+    Py_ssize_t name_size, of_size;
+    ts_status status;
+    ts_error error;
+
+    if (!PyArg_ParseTuple(args, "s#s#:repeat", &name, &name_size, &of,
+                          &of_size)
+        || !enter(self))
+        return NULL;
+    status = ts_writer_repeat(self->writer, (ts_name){name, (size_t)name_size},
+                              (ts_name){of, (size_t)of_size}, &error);
+    return leave(self, status, &error);
+}
+
 static PyObject *write_slices(Writer *self, const char *bytes, Py_ssize_t size)
 {
     ts_status status = TS_OK;
@@ -332,10 +349,11 @@ static PyObject *row_tuple(const ts_writer *writer, uint32_t number)
     ts_writer_row row = ts_writer_row_of(writer, number);
     PyObject *name = ts_py_name(row.name);
     if (name == NULL) return NULL;
-    return Py_BuildValue("(NsKKK)", name, ts_dtype_name(row.dtype),
+    return Py_BuildValue("(NsKKKO)", name, ts_dtype_name(row.dtype),
                          (unsigned long long)row.size,
                          (unsigned long long)row.stored,
-                         (unsigned long long)row.digest);
+                         (unsigned long long)row.digest,
+                         row.repeats ? Py_True : Py_False);
 }
 
 static PyObject *Writer_rows(PyObject *op, PyObject *ignored)
@@ -380,24 +398,37 @@ static bool find_format(const char *name, ts_format *out)
     return false;
 }
 
+static bool find_mode(const char *name, ts_writer_options *options)
+{
+    options->packed = name != NULL;
+    if (name == NULL || ts_pack_find(name, &options->mode)) return true;
+    PyErr_Format(PyExc_ValueError,
+                 "compression is 'fast', 'portable', 'small' or 'raw', not "
+                 "'%s'", name);
+    return false;
+}
+
 static PyObject *Writer_new(PyTypeObject *type, PyObject *args,
                             PyObject *kwargs)
 {
-    static char *names[] = {"path", "format", "digests", NULL};
+    static char *names[] = {"path",    "format", "digests", "compression",
+                            "threads", "budget", NULL};
     ts_state *state = PyType_GetModuleState(type);
     ts_writer_options options = {0};
     PyObject *path;
-    const char *format;
+    const char *format, *mode = NULL;
+    unsigned long long budget = 0;
     int digests = 0;
     ts_status status;
     ts_error error;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&s|$p:Writer", names,
-                                     PyUnicode_FSConverter, &path, &format,
-                                     &digests))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O&s|$pziK:Writer", names, PyUnicode_FSConverter,
+            &path, &format, &digests, &mode, &options.threads, &budget))
         return NULL;
     Writer *self = NULL;
-    if (find_format(format, &options.format))
+    options.budget = budget;
+    if (find_format(format, &options.format) && find_mode(mode, &options))
         self = PyObject_New(Writer, type);
     if (self == NULL) {
         Py_DECREF(path);
@@ -431,6 +462,9 @@ static PyMethodDef methods[] = {
      "The next tensor; None for shape[0]: as many rows as will come."},
     {"write", Writer_write, METH_O,
      "write(data, /)\n--\n\nThe next bytes of the tensor."},
+    {"repeat", Writer_repeat, METH_VARARGS,
+     "repeat(name, of, /)\n--\n\n"
+     "One more tensor, with the bytes of a compressed one in this file."},
     {"end", Writer_end, METH_NOARGS, "end()\n--\n\nThe tensor is complete."},
     {"finish", Writer_finish, METH_NOARGS,
      "finish()\n--\n\nAll of it on the disk, under its temporary name."},
@@ -440,7 +474,8 @@ static PyMethodDef methods[] = {
     {"close", Writer_close, METH_NOARGS,
      "close()\n--\n\nTake away what was not published."},
     {"rows", Writer_rows, METH_NOARGS,
-     "rows()\n--\n\n[(name, dtype, bytes, stored bytes, digest), ...]."},
+     "rows()\n--\n\n"
+     "[(name, dtype, bytes, stored bytes, digest, repeats another), ...]."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -450,7 +485,8 @@ static PyGetSetDef getset[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Writer(path, format, *, digests=False)\n--\n\n"
+    {Py_tp_doc, "Writer(path, format, *, digests=False, compression=None, "
+                "threads=0, budget=0)\n--\n\n"
                 "A checkpoint that appears whole or not at all."},
     {Py_tp_new, Writer_new},
     {Py_tp_dealloc, Writer_dealloc},

@@ -95,6 +95,8 @@ typedef struct {
     bool expect;   /* say beforehand what comes */
     bool unknown;  /* leave the number of rows open */
     bool digests;
+    bool packed;
+    uint64_t budget;
 } plan;
 
 static void shape_of(uint32_t i, uint64_t shape[2])
@@ -154,7 +156,9 @@ static ts_status write_all(ts_writer *writer, const plan *p, ts_error *error)
 
 static ts_status save(const plan *p, ts_error *error)
 {
-    ts_writer_options options = {.format = p->format, .digests = p->digests};
+    ts_writer_options options = {
+        .format = p->format, .digests = p->digests, .packed = p->packed,
+        .mode = TS_PACK_FAST, .budget = p->budget};
     ts_writer *writer;
     TS_TRY(ts_writer_new(path, &options, &writer, error));
     ts_status status = write_all(writer, p, error);
@@ -164,11 +168,29 @@ static ts_status save(const plan *p, ts_error *error)
         for (uint32_t i = 0; i < TENSORS; i++) {
             ts_writer_row row = ts_writer_row_of(writer, i);
             for (uint64_t k = 0; k < row.size; k++) bytes[k] = byte_of(i, k);
-            CHECK(row.digest
-                  == ts_checksum_of(TS_CHECKSUM_XXH3, bytes, row.size));
+            CHECK(p->packed
+                  || row.digest
+                         == ts_checksum_of(TS_CHECKSUM_XXH3, bytes, row.size));
         }
     }
     ts_writer_free(writer);
+    return status;
+}
+
+static ts_status read_tensor(const ts_file *file, const ts_tensor *tensor,
+                             uint8_t *bytes, ts_error *error)
+{
+    uint8_t stored[8192];
+    ts_frame *frame;
+
+    if (tensor->storage == TS_STORED)
+        return ts_file_read(file, tensor->offset, bytes, tensor->size, error);
+    CHECK(tensor->extent <= sizeof stored);
+    TS_TRY(ts_file_read(file, tensor->offset, stored, tensor->extent, error));
+    TS_TRY(ts_frame_open_bytes(stored, tensor->extent, true, &frame, error));
+    ts_status status =
+        ts_decompress(frame, stored, NULL, 1, 0, bytes, error);
+    ts_frame_free(frame);
     return status;
 }
 
@@ -188,9 +210,9 @@ static void check_tensor(const ts_catalog *catalog, uint32_t i)
     CHECK(row == i && tensor->dtype == dtypes[i % TS_COUNT_OF(dtypes)]);
     CHECK(tensor->ndim == 2 && tensor->shape[0] == shape[0]
           && tensor->shape[1] == shape[1]);
-    CHECK(ts_file_read(ts_catalog_file(catalog, tensor->file), tensor->offset,
-                       bytes, tensor->size, &error)
-          == TS_OK);
+    CHECK(read_tensor(ts_catalog_file(catalog, tensor->file), tensor, bytes,
+                      &error)
+          == TS_OK, "%s", error.message);
     for (uint64_t k = 0; k < tensor->size; k++)
         if (bytes[k] != byte_of(i, k)) {
             CHECK(false, "%s: byte %llu", room, (unsigned long long)k);
@@ -208,6 +230,8 @@ static bool is_whole(ts_format format)
     for (uint32_t i = 0; whole && i < TENSORS; i++) check_tensor(catalog, i);
     const ts_value *value =
         format == TS_FORMAT_NPZ ? NULL : ts_catalog_value(catalog, 0);
+    if (value != NULL && value->key.size > 1)
+        value = ts_catalog_value(catalog, 1); /* behind what frames say */
     CHECK(value == NULL
           || memcmp(value->bytes, "known at the end: \"\n", 20) == 0);
     ts_catalog_release(catalog);
@@ -218,13 +242,146 @@ static void what_is_written_is_read(void)
 {
     for (size_t f = 0; f < TS_COUNT_OF(formats); f++)
         for (int way = 0; way < 8; way++) {
-            plan p = {formats[f], way & 1, way & 2, way & 4};
+            plan p = {formats[f], way & 1, way & 2, way & 4, false, 0};
             install(0, 0);
             fault.no_insert = way & 4;
             CHECK_OK(save(&p, error));
             CHECK(is_whole(p.format), "%s, way %d", ts_format_name(p.format),
                   way);
         }
+}
+
+static void frames_are_written_and_read(void)
+{
+    for (int way = 0; way < 8; way++) {
+        plan p = {TS_FORMAT_SAFETENSORS, way & 1, way & 2, way & 4, true,
+                  way & 1 ? TS_MIB : 64 * TS_MIB};
+        install(0, 0);
+        CHECK_OK(save(&p, error));
+        CHECK(is_whole(p.format), "way %d", way);
+    }
+}
+
+/* Large enough for many chunks, in pieces that never fit them. */
+static void a_large_tensor_is_packed_by_all(void)
+{
+    enum { SIZE = 3 * 1000 * 1000 };
+    const size_t pieces[] = {1, 999999, 65536, 3000, 2000000};
+    const int threads[] = {1, 2, 7};
+    uint8_t *in = malloc(SIZE), *out = malloc(SIZE);
+    uint64_t shape[2] = {0, 1000};
+
+    for (size_t i = 0; i < SIZE; i++) in[i] = byte_of(1, i * i);
+    for (size_t t = 0; t < TS_COUNT_OF(threads); t++)
+        for (int way = 0; way < 4; way++) {
+            ts_writer_options options = {
+                .format = TS_FORMAT_SAFETENSORS, .packed = true,
+                .mode = TS_PACK_RAW, .threads = threads[t],
+                .budget = way & 1 ? TS_MIB : 8 * TS_MIB};
+            ts_writer *writer;
+            ts_catalog *catalog;
+            ts_frame *frame;
+            shape[0] = way & 2 ? TS_ROWS_UNKNOWN : SIZE / 2000;
+            CHECK_OK(ts_writer_new(path, &options, &writer, error));
+            CHECK_OK(ts_writer_begin(writer, (ts_name){"t", 1}, TS_BF16, 2,
+                                     shape, error));
+            for (size_t at = 0, i = 0; at < SIZE; i++) {
+                size_t part =
+                    ts_min(pieces[i % TS_COUNT_OF(pieces)], SIZE - at);
+                CHECK_OK(ts_writer_write(writer, in + at, part, error));
+                at += part;
+            }
+            CHECK_OK(ts_writer_end(writer, error));
+            CHECK_OK(ts_writer_publish(writer, NULL, error));
+            ts_writer_free(writer);
+            CHECK_OK(ts_catalog_open(path, &catalog, error));
+            const ts_tensor *tensor = ts_catalog_tensor(catalog, 0);
+            CHECK(tensor->size == SIZE && tensor->shape[0] == SIZE / 2000);
+            CHECK(tensor->offset % 4096 == 0);
+            uint8_t *stored = malloc(tensor->extent);
+            CHECK_OK(ts_file_read(ts_catalog_file(catalog, 0), tensor->offset,
+                                  stored, tensor->extent, error));
+            CHECK_OK(ts_frame_open_bytes(stored, tensor->extent, true, &frame,
+                                         error));
+            CHECK_OK(ts_decompress(frame, stored, NULL, 1, 0, out, error));
+            CHECK(memcmp(in, out, SIZE) == 0);
+            ts_frame_free(frame);
+            free(stored);
+            ts_catalog_release(catalog);
+        }
+    free(in);
+    free(out);
+}
+
+/* Equal content is stored once, though nobody said so. */
+static void equal_tensors_refer_to_the_first(void)
+{
+    ts_writer_options options = {.format = TS_FORMAT_SAFETENSORS,
+                                 .packed = true, .mode = TS_PACK_FAST};
+    static uint8_t bytes[100000];
+    uint64_t shape[2] = {10, 10000};
+    const char *const names[] = {"a", "b", "c", "d", "e"};
+    ts_writer *writer;
+    ts_catalog *catalog;
+
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = byte_of(9, i);
+    CHECK_OK(ts_writer_new(path, &options, &writer, error));
+    for (uint32_t i = 0; i < 4; i++) {
+        if (i == 2) bytes[77777] ^= 1; /* c differs, d is c in another shape */
+        if (i == 3) shape[0] = 100, shape[1] = 1000;
+        CHECK_OK(ts_writer_begin(writer, (ts_name){names[i], 1}, TS_U8, 2,
+                                 shape, error));
+        CHECK_OK(ts_writer_write(writer, bytes, sizeof bytes, error));
+        CHECK_OK(ts_writer_end(writer, error));
+        CHECK(ts_writer_row_of(writer, i).repeats == (i % 2 == 1));
+        CHECK((ts_writer_row_of(writer, i).stored < 1000) == (i % 2 == 1));
+    }
+    CHECK_OK(ts_writer_repeat(writer, (ts_name){"e", 1}, (ts_name){"c", 1},
+                              error));
+    CHECK_FAILS(ts_writer_repeat(writer, (ts_name){"f", 1}, (ts_name){"b", 1},
+                                 error),
+                TS_ARGUMENT, "repeats another");
+    ts_writer_free(writer);
+    CHECK_OK(ts_writer_new(path, &options, &writer, error));
+    shape[0] = 1;
+    shape[1] = sizeof bytes;
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_OK(ts_writer_begin(writer, (ts_name){names[i], 1}, TS_U8, 2,
+                                 shape, error));
+        CHECK_OK(ts_writer_write(writer, bytes, sizeof bytes, error));
+        CHECK_OK(ts_writer_end(writer, error));
+    }
+    CHECK_OK(ts_writer_publish(writer, NULL, error));
+    CHECK(ts_writer_size(writer) < 2 * sizeof bytes);
+    ts_writer_free(writer);
+    CHECK_OK(ts_catalog_open(path, &catalog, error));
+    CHECK(ts_catalog_tensor(catalog, 2)->alias_of == 0);
+    ts_catalog_release(catalog);
+}
+
+static void what_only_frames_can(void)
+{
+    ts_writer_options options = {.format = TS_FORMAT_GGUF, .packed = true};
+    ts_value value = {.key = {TS_FRAMES_KEY, sizeof TS_FRAMES_KEY - 1},
+                      .kind = TS_VALUE_STRING};
+    uint64_t shape[1] = {256};
+    ts_writer *writer;
+
+    CHECK_FAILS(ts_writer_new(path, &options, &writer, error), TS_UNSUPPORTED,
+                "gguf files hold no compressed tensors");
+    options.format = TS_FORMAT_SAFETENSORS;
+    CHECK_OK(ts_writer_new(path, &options, &writer, error));
+    CHECK_OK(ts_writer_begin(writer, (ts_name){"q", 1}, TS_Q4_K, 1, shape,
+                             error));
+    ts_writer_free(writer);
+    options.packed = false;
+    CHECK_OK(ts_writer_new(path, &options, &writer, error));
+    CHECK_FAILS(ts_writer_value(writer, &value, error), TS_ARGUMENT,
+                "kept for compressed");
+    CHECK_FAILS(ts_writer_begin(writer, (ts_name){"q", 1}, TS_Q4_K, 1, shape,
+                                error),
+                TS_UNSUPPORTED, "no code for");
+    ts_writer_free(writer);
 }
 
 static bool is_old(void)
@@ -240,9 +397,10 @@ static bool is_old(void)
 static void any_call_may_fail(void)
 {
     const int refusals[] = {EIO, ENOSPC};
-    for (size_t f = 0; f < TS_COUNT_OF(formats); f++)
+    for (size_t f = 0; f <= TS_COUNT_OF(formats); f++)
         for (size_t i = 0; i < TS_COUNT_OF(refusals); i++) {
-            plan p = {formats[f], i > 0, true, false};
+            plan p = {formats[f % TS_COUNT_OF(formats)], i > 0, true, false,
+                      f == TS_COUNT_OF(formats), TS_MIB};
             int at = 0;
             do {
                 FILE *file = fopen(path, "wb");
@@ -338,6 +496,10 @@ int main(int count, char **arguments)
     snprintf(path, sizeof path, "%s/scratch_writer",
              count > 1 ? arguments[1] : ".");
     RUN(what_is_written_is_read);
+    RUN(frames_are_written_and_read);
+    RUN(a_large_tensor_is_packed_by_all);
+    RUN(equal_tensors_refer_to_the_first);
+    RUN(what_only_frames_can);
     RUN(any_call_may_fail);
     RUN(tensors_that_cannot_be);
     RUN(metadata_that_cannot_be);
