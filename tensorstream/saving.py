@@ -33,7 +33,7 @@ from tensorstream.streaming import DEFAULT_BUDGET
 from tensorstream.units import Size, parse_size
 
 FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".npz": "npz"}
-LEAST_BUDGET = 1 << 20
+LEAST_BUDGET, LEAST_PACKING = 1 << 20, 4 << 20
 FOLDER_SHARDS = "5GB"  # of a checkpoint in a folder, as the Hub has them
 TIED = "tensorstream.tied."
 
@@ -194,7 +194,7 @@ class Writer:
         self.path = place
         self._base = place
         self._limit = _shard_limit(self.format, shard_size)
-        size = _budget(budget)
+        size = _budget(budget, LEAST_BUDGET if compression is None else LEAST_PACKING)
         self._copy = min(size // 4, _SMALL)
         self.compression = compression
         if threads is not None and threads < 1:
@@ -474,10 +474,10 @@ class TensorWriter:
 # -- shards ------------------------------------------------------------------------------------
 
 
-def _budget(budget: Size) -> int:
+def _budget(budget: Size, least: int) -> int:
     size = parse_size(budget, "budget")
-    if size < LEAST_BUDGET:
-        raise ValueError(f"budget must be at least {LEAST_BUDGET} bytes, not {size}")
+    if size < least:
+        raise ValueError(f"budget must be at least {least} bytes, not {size}")
     return size
 
 
@@ -563,7 +563,7 @@ def create(
             and `ts.open` gives the tensors back.
         shard_size: "5GB": start a new file before one grows above it, and write
             an index.  Of folders the default is 5GB, of files none.
-        budget: bytes for buffers, at least 1 MiB.
+        budget: bytes for buffers, at least 1 MiB; 4 MiB with compression.
         threads: that compress, besides the one that writes; None is one a core, 1 none.
 
     Returns:

@@ -13,7 +13,8 @@
 enum {
     STACK = 512 << 10,
     MOST_DEPTH = 4,     /* slots a thread: more would only be memory */
-    CHUNK_SHARE = 16,   /* no chunk is more of the budget than one in this */
+    CHUNK_SHARE = 48,   /* no chunk is more of the budget than one in this */
+    LEAST_CHUNK = 16 << 10,
     LARGEST_CHUNK = 16 * TS_FRAME_CHUNK, /* bytes; of C128 */
 };
 
@@ -117,17 +118,39 @@ static void start_threads(ts_press *press, int count)
     pthread_attr_destroy(&attributes);
 }
 
-/* The caller writes, and packs only when it would wait: as many threads as
- * cores work beside it.  Half of the budget is theirs at most. */
-static int thread_count(int asked, uint64_t budget)
+/* What zstd takes for itself at the levels that packing uses, as
+ * ZSTD_estimateCCtxSize tells: level 9 (small) 12 times what it is given, the
+ * others 1.3 MiB at most. */
+static uint64_t zstd_memory(ts_pack_mode mode, uint64_t chunk)
 {
-    uint64_t chunk = ts_min(budget / CHUNK_SHARE, LARGEST_CHUNK);
-    uint64_t scratch = ts_packer_memory((uint32_t)chunk);
-    int count = asked > 0 ? asked : ts_cpu_count();
+    uint64_t size = 13 * chunk + 256 * TS_KIB;
+    return mode == TS_PACK_SMALL ? size : ts_min(size, 1536 * TS_KIB);
+}
 
-    count = (int)ts_min((uint64_t)count, budget / 2 / scratch - 1);
-    count = (int)ts_min((uint64_t)count, TS_PRESS_MOST_THREADS);
-    return count > 1 ? count : 0;
+/* Scratch of one that packs chunks of this size. */
+static uint64_t scratch_for(const ts_press *press, uint64_t chunk)
+{
+    return ts_packer_memory((uint32_t)chunk) + zstd_memory(press->mode, chunk);
+}
+
+/* Bytes that no chunk is larger than: so few that scratch for all and some
+ * slots fit, and no more than the largest elements make of a whole one. */
+static uint64_t largest_chunk(uint64_t budget)
+{
+    return ts_min(ts_max(budget / CHUNK_SHARE, LEAST_CHUNK), LARGEST_CHUNK);
+}
+
+/* The caller writes, and packs only when it would wait: as many threads as
+ * cores work beside it.  A quarter of the budget is left for slots. */
+static int thread_count(const ts_press *press, int asked)
+{
+    uint64_t scratch = scratch_for(press, largest_chunk(press->budget));
+    uint64_t fit = press->budget / 4 * 3 / scratch;
+    uint64_t count = (uint64_t)(asked > 0 ? asked : ts_cpu_count());
+
+    count = ts_min(ts_min(count, fit > 0 ? fit - 1 : 0),
+                   TS_PRESS_MOST_THREADS);
+    return count > 1 || (asked > 1 && count == 1) ? (int)count : 0;
 }
 
 ts_status ts_press_new(ts_pack_mode mode, int threads, uint64_t budget,
@@ -139,7 +162,7 @@ ts_status ts_press_new(ts_pack_mode mode, int threads, uint64_t budget,
     if (press == NULL)
         return ts_fail(error, TS_NOMEM, "cannot allocate a press");
     press->mode = mode;
-    press->budget = ts_max(budget, TS_MIB);
+    press->budget = ts_max(budget, TS_PRESS_LEAST_BUDGET);
     press->generation = ts_process_generation();
     pthread_mutex_init(&press->lock, NULL);
     pthread_cond_init(&press->work, NULL);
@@ -149,7 +172,7 @@ ts_status ts_press_new(ts_pack_mode mode, int threads, uint64_t budget,
         ts_press_free(press);
         return status;
     }
-    start_threads(press, thread_count(threads, press->budget));
+    start_threads(press, thread_count(press, threads));
     *out = press;
     return TS_OK;
 }
@@ -181,14 +204,16 @@ void ts_press_free(ts_press *press)
 static uint32_t chunk_elements(const ts_press *press, ts_dtype dtype)
 {
     uint32_t count = ts_dtype_block_count(dtype);
-    uint64_t blocks = press->budget / CHUNK_SHARE / ts_dtype_block_size(dtype);
+    uint64_t blocks =
+        largest_chunk(press->budget) / ts_dtype_block_size(dtype);
     return (uint32_t)ts_min(blocks * count, TS_FRAME_CHUNK);
 }
 
 static uint32_t depth_for(const ts_press *press, size_t slot_size)
 {
-    uint64_t scratch = ts_packer_memory(press->chunk);
-    uint64_t left = press->budget - (uint64_t)(press->threads + 1) * scratch;
+    uint64_t scratch =
+        (uint64_t)(press->threads + 1) * scratch_for(press, press->chunk);
+    uint64_t left = press->budget - ts_min(scratch, press->budget);
     uint64_t most = MOST_DEPTH * ((uint64_t)press->threads + 1);
     return (uint32_t)ts_max(ts_min(left / slot_size, most), 2);
 }

@@ -17,10 +17,13 @@
 
 typedef struct ts_press ts_press;
 
-enum { TS_PRESS_MOST_THREADS = 64 };
+enum {
+    TS_PRESS_MOST_THREADS = 64,
+    TS_PRESS_LEAST_BUDGET = 3 << 20, /* less is taken for this */
+};
 
-/* threads 0: one a core; 1: the caller alone.  All memory is within the
- * budget, and with a small one fewer threads and shorter chunks. */
+/* threads 0: one a core beside the caller; 1: the caller alone.  All memory is
+ * within the budget: a small one makes fewer threads and shorter chunks. */
 ts_status ts_press_new(ts_pack_mode mode, int threads, uint64_t budget,
                        ts_press **out, ts_error *error);
 void ts_press_free(ts_press *press); /* stops and joins; NULL is fine */
