@@ -29,6 +29,7 @@ from tensorstream._core import (
 )
 from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, Layer, TensorInfo, Verification
+from tensorstream.compression import FrameInfo, compress, decompress, frame_info
 from tensorstream.monitor import MemoryMonitor, MemorySample, memory
 from tensorstream.progress import Progress
 from tensorstream.quantizing import QuantizationError, QuantizedTensor, dequantize, quantize
@@ -68,6 +69,7 @@ __all__ = [
     "Estimate",
     "EstimatorConfig",
     "FormatError",
+    "FrameInfo",
     "Layer",
     "LayerFilter",
     "MemoryEfficientParameterStreamer",
@@ -88,11 +90,14 @@ __all__ = [
     "Verification",
     "Writer",
     "__version__",
+    "compress",
     "create",
     "create_streaming_processor",
+    "decompress",
     "dequantize",
     "estimate",
     "format_size",
+    "frame_info",
     "load",
     "memory",
     "open",

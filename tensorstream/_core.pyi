@@ -320,3 +320,21 @@ def nested_dequantize(
     scales: _Bytes, codes: _Bytes, nested: _Bytes, mean: float, /
 ) -> None: ...
 def scheme_names() -> tuple[str, ...]: ...
+def compress(
+    data: _Bytes,
+    dtype: str,
+    shape: tuple[int, ...],
+    mode: str,
+    chunk: int,
+    threads: int,
+    base: _Bytes | None,
+    name: str,
+    /,
+) -> Buffer: ...
+def frame_facts(
+    frame: _Bytes, /
+) -> tuple[str, tuple[int, ...], str, str, int, int, int, int, int, str | None]: ...
+def decompress(
+    frame: _Bytes, out: _Bytes, base: _Bytes | None, threads: int, verify: bool, /
+) -> None: ...
+def dtype_block(dtype: str, /) -> tuple[int, int]: ...

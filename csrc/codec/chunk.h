@@ -99,10 +99,11 @@ static inline uint8_t *ts_rest_take(ts_rest *rest, uint64_t size)
     return at;
 }
 
-/* Room that packing or unpacking a chunk of so many bytes takes at most. */
-uint64_t ts_chunk_room(uint64_t bytes);
-ts_status ts_chunk_rest(ts_packer *packer, uint64_t bytes, ts_rest *out,
-                        ts_error *error);
+/* Room that a chunk of so many bytes takes at most, either way. */
+uint64_t ts_unpack_room(uint64_t bytes);
+uint64_t ts_pack_room(uint64_t bytes);
+ts_status ts_packer_rest(ts_packer *packer, uint64_t size, ts_rest *out,
+                         ts_error *error);
 
 /* ---- zstandard.c ------------------------------------------------------ */
 

@@ -150,8 +150,8 @@ uint64_t ts_frame_memory_of(uint64_t chunk_count); /* at most, beforehand */
 uint64_t ts_frame_room(uint32_t chunk_bytes); /* a stored chunk has no more */
 ts_frame_chunk ts_frame_find(const ts_frame *frame, uint64_t chunk);
 
-/* Scratch memory of one thread, either way.  Grows to what a chunk of
- * chunk_bytes needs and keeps it: at most ts_packer_memory(). */
+/* Scratch memory of one thread, either way.  Grows to what a chunk needs and
+ * keeps it: to unpack those of chunk_bytes, at most ts_packer_memory(). */
 typedef struct ts_packer ts_packer;
 ts_status ts_packer_new(ts_packer **out, ts_error *error);
 void ts_packer_free(ts_packer *packer); /* NULL is fine */

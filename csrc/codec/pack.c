@@ -761,7 +761,7 @@ ts_status ts_chunk_pack(ts_pack_mode mode, ts_dtype dtype, const uint8_t *in,
 
     (void)ts_dtype_bytes(dtype, elements, &bytes);
     it.room = (size_t)bytes; /* more is no gain */
-    TS_TRY(ts_chunk_rest(packer, bytes, &it.rest, error));
+    TS_TRY(ts_packer_rest(packer, ts_pack_room(bytes), &it.rest, error));
     if (mode != TS_PACK_RAW && !all_the_same(in, (size_t)bytes))
         made = pack_whole(&it, dtype, in, (size_t)bytes, elements);
     if (made == 0) made = pack_bytes(in, (size_t)bytes, elements, out);

@@ -399,7 +399,7 @@ ts_status ts_chunk_unpack(ts_dtype dtype, const uint8_t *stored, size_t size,
 
     (void)ts_dtype_bytes(dtype, elements, &bytes);
     const ts_field *field = ts_dtype_fields(dtype, &fields);
-    TS_TRY(ts_chunk_rest(packer, bytes, &it.rest, error));
+    TS_TRY(ts_packer_rest(packer, ts_unpack_room(bytes), &it.rest, error));
     TS_TRY(take(&it, TS_CHUNK_HEAD, &head));
     unsigned sections = head[4];
     if (ts_load_u32(head) != elements || (sections != 1 && sections != fields))

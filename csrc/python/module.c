@@ -47,7 +47,8 @@ static int module_exec(PyObject *module)
         || PyModule_AddFunctions(module, ts_py_writer_functions) < 0
         || PyModule_AddFunctions(module, ts_py_numbers) < 0
         || PyModule_AddFunctions(module, ts_py_estimates) < 0
-        || PyModule_AddFunctions(module, ts_py_quantize) < 0)
+        || PyModule_AddFunctions(module, ts_py_quantize) < 0
+        || PyModule_AddFunctions(module, ts_py_codec) < 0)
         return -1;
     return add_facts(module);
 }

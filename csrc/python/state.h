@@ -95,4 +95,7 @@ extern PyMethodDef ts_py_estimates[];
 /* fn_quantize.c: quantize, dequantize, deviation. */
 extern PyMethodDef ts_py_quantize[];
 
+/* fn_codec.c: compress, decompress, frame_facts. */
+extern PyMethodDef ts_py_codec[];
+
 #endif

@@ -1,8 +1,8 @@
-"""Make corpus/frame: small frames, and bare chunks of them behind a dtype and a count."""
+"""Make corpus/frame: golden and handmade frames, bare chunks behind a dtype and a count."""
 
 import struct
 
-from seeds import write_seeds
+from seeds import HERE, write_seeds
 
 F32, U8 = 20, 2  # tags of docs/format.md
 
@@ -21,7 +21,7 @@ def front(tag: int, shape: tuple[int, ...], chunk: int, size: int, table: int) -
 def chunk_of(elements: int, payload: bytes, value: int | None = None) -> bytes:
     size = len(payload)
     coder = (1, value, 64, 0) if value is not None else (0, 0, 64, size)
-    head = struct.pack("<IB3xBBBxI", elements, 1, 0, 0, 1, size)
+    head = struct.pack("<IB3xBBBBI", elements, 1, 0, 0x20, 1, 1, size)
     body = b"" if value is not None else payload
     made = (head + struct.pack("<BBxxII", *coder)).ljust(64, b"\0") + body
     return made.ljust(-(-len(made) // 64) * 64, b"\0")
@@ -47,5 +47,7 @@ SEEDS = {
     "pack": bytes([1, 1]) + bytes(range(100)) * 3,
 }
 
+GOLDEN = {path.name: path.read_bytes() for path in (HERE.parent / "golden_frames").iterdir()}
+
 if __name__ == "__main__":
-    write_seeds("frame", SEEDS)
+    write_seeds("frame", SEEDS | GOLDEN)
