@@ -11,8 +11,7 @@ enum { BLOCK = 4096 }; /* symbols drawn at a time; whole groups */
 /* One plane being decoded. */
 typedef struct {
     unsigned bits;
-    bool constant;
-    const uint8_t *at;      /* the next packed bits, or NULL */
+    const uint8_t *at;      /* the next packed bits; NULL for a constant */
     ts_rans_reader *reader; /* or NULL */
     uint8_t *block;         /* BLOCK symbols, when they cannot be lent */
 } source;
@@ -122,7 +121,6 @@ static ts_status open_source(job *it, unsigned bits, uint64_t count,
     case TS_CODER_HUFFMAN:
     case TS_CODER_ZSTD: return open_zstd(it, out, bytes, size, count);
     case TS_CODER_CONST:
-        out->constant = true;
         memset(out->block, head[1], BLOCK);
         return TS_OK;
     default:
@@ -136,11 +134,11 @@ static ts_status draw(job *it, source *from, size_t count,
                       const uint8_t **out)
 {
     *out = from->block;
-    if (from->constant) return TS_OK;
     if (from->reader != NULL)
         return ts_rans_read(from->reader,
                             (count + TS_RANS_LANES - 1) / TS_RANS_LANES,
                             from->block, it->error);
+    if (from->at == NULL) return TS_OK; /* a constant: the block says it */
     if (from->bits == 8)
         *out = from->at;
     else
