@@ -362,34 +362,43 @@ static ts_status bad_number(const ts_json *json, const uint8_t *start,
                       why);
 }
 
-/* Eight digits at once: pairs, fours and eights are added up inside one
- * word.  False when one of the bytes is no digit. */
-static bool take_eight(const uint8_t *at, uint64_t *out)
+/* How many digits eight bytes begin with, 0 to 8, and their value: pairs,
+ * fours and eights are added up inside one word, to the right of as many zeros
+ * as digits are missing.  Up to the first byte that is no digit none carries
+ * into the next, so that byte is found exactly. */
+static unsigned take_eight(const uint8_t *at, uint64_t *out)
 {
     uint64_t text = ts_load_u64(at), digits = text - 0x3030303030303030u;
+    uint64_t others =
+        ((text + 0x4646464646464646u) | digits) & 0x8080808080808080u;
+    unsigned count = others == 0 ? 8 : (unsigned)__builtin_ctzll(others) / 8;
 
-    if (((text + 0x4646464646464646u) | digits) & 0x8080808080808080u)
-        return false;
+    if (count == 0) return 0;
+    digits <<= 64 - 8 * count;
     digits = digits * (1 + (10 << 8)) >> 8 & 0x00FF00FF00FF00FFu;
     digits = digits * (1 + (100 << 16)) >> 16 & 0x0000FFFF0000FFFFu;
     *out = digits * (1 + ((uint64_t)10000 << 32)) >> 32;
-    return true;
+    return count;
 }
 
 /* As many digits as there are; *fits tells whether *out is their value. */
 static void take_digits(const ts_json *json, const uint8_t **at,
                         uint64_t *out, bool *fits)
 {
+    static const uint32_t powers[] = {
+        1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
     const uint8_t *p = *at;
-    uint64_t value = 0, eight;
+    uint64_t value = 0, part;
+    unsigned count = 8;
 
     *fits = true;
-    while (json->end - p >= 8 && value < UINT64_MAX / 1000000000
-           && take_eight(p, &eight)) {
-        value = value * 100000000 + eight;
-        p += 8;
+    while (count == 8 && json->end - p >= 8
+           && value < UINT64_MAX / 1000000000) {
+        count = take_eight(p, &part);
+        if (count > 0) value = value * powers[count] + part;
+        p += count;
     }
-    for (; is_digit(json, p); p++) {
+    for (; count == 8 && is_digit(json, p); p++) {
         uint64_t digit = (uint64_t)(*p - '0');
         if (value > (UINT64_MAX - digit) / 10) *fits = false;
         value = value * 10 + digit;
@@ -416,6 +425,17 @@ ts_status ts_json_u64(ts_json *json, uint64_t *out, ts_error *error)
         return bad_number(json, start, "is not a whole number", error);
     json->at += at - start;
     return TS_OK;
+}
+
+ts_status ts_json_u64s(ts_json *json, uint64_t *out, uint32_t room,
+                       uint32_t *count, bool *more, ts_error *error)
+{
+    TS_TRY(ts_json_begin_array(json, error));
+    for (*count = 0;; ++*count) {
+        TS_TRY(ts_json_next_item(json, more, error));
+        if (!*more || *count == room) return TS_OK;
+        TS_TRY(ts_json_u64(json, &out[*count], error));
+    }
 }
 
 /* Find where a number ends, by RFC 8259's grammar. */

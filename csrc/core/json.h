@@ -51,6 +51,10 @@ ts_status ts_json_next_item(ts_json *json, bool *more, ts_error *error);
 ts_status ts_json_string(ts_json *json, ts_name *out, ts_error *error);
 /* A whole number from 0 to 2^64 - 1; fractions and exponents are errors. */
 ts_status ts_json_u64(ts_json *json, uint64_t *out, ts_error *error);
+/* An array of them: *count go to out, which has room for so many.  With *more
+ * another one stands there, not taken, and the array is not closed. */
+ts_status ts_json_u64s(ts_json *json, uint64_t *out, uint32_t room,
+                       uint32_t *count, bool *more, ts_error *error);
 ts_status ts_json_bool(ts_json *json, bool *out, ts_error *error);
 ts_status ts_json_null(ts_json *json, ts_error *error);
 

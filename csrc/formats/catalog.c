@@ -32,6 +32,9 @@ struct ts_draft {
     ts_open_options asked; /* base is the catalog's */
     uint32_t *given;     /* owned: per value, file_count when last given */
     uint32_t given_room;
+    ts_name next;        /* borrowed: announced, see ts_draft_announce */
+    uint32_t next_code;  /* its hash in the index of rows */
+    bool framed;         /* some row is a frame */
 };
 
 const char *ts_format_name(ts_format format)
@@ -225,6 +228,17 @@ static ts_status reserve_rows(ts_catalog *catalog, uint32_t want,
                    sizeof *catalog->rows, error));
     return reserve_names(catalog, &catalog->row_names, catalog->row_count,
                          want, row_name, error);
+}
+
+ts_status ts_draft_announce(ts_draft *draft, ts_name name, ts_error *error)
+{
+    ts_catalog *catalog = draft->catalog;
+
+    if (catalog->row_count < TS_MAX_TENSORS) /* else adding it will fail */
+        TS_TRY(reserve_rows(catalog, catalog->row_count + 1, error));
+    draft->next = name;
+    draft->next_code = ts_names_hash(catalog->row_names.names, name);
+    return TS_OK;
 }
 
 ts_status ts_draft_expect(ts_draft *draft, uint64_t tensors, ts_error *error)
@@ -459,22 +473,24 @@ static ts_status add_row(ts_draft *draft, ts_tensor *row, uint64_t at,
                          ts_error *error)
 {
     ts_catalog *catalog = draft->catalog;
-    uint32_t number, code;
+    uint32_t number;
     bool added;
 
     if (catalog->row_count == TS_MAX_TENSORS)
         return ts_fail_at(error, TS_FORMAT, at, "more than %d tensors",
                           TS_MAX_TENSORS);
-    TS_TRY(reserve_rows(catalog, catalog->row_count + 1, error));
-    code = ts_names_hash(catalog->row_names.names, row->name);
+    if (draft->next.bytes != row->name.bytes
+        || draft->next.size != row->name.size)
+        TS_TRY(ts_draft_announce(draft, row->name, error));
+    draft->next = (ts_name){NULL, 0};
     TS_TRY(count_elements(row, at, error));
     TS_TRY(count_bytes(row, at, error));
     if (row->strides != NULL) TS_TRY(check_strides(row, at, error));
     TS_TRY(find_extent(row, at, error));
     TS_TRY(check_inside(draft, row, at, error));
     TS_TRY(keep_row(catalog->arena, row, error));
-    ts_names_add_hashed(catalog->row_names.names, row->name, code, &number,
-                        &added);
+    ts_names_add_hashed(catalog->row_names.names, row->name,
+                        draft->next_code, &number, &added);
     if (!added)
         return ts_fail_at(error, TS_FORMAT, at,
                           "its name is a duplicate: tensor %u has it too",
@@ -539,6 +555,7 @@ ts_status ts_draft_reveal(ts_draft *draft, uint32_t number,
     row.frame = facts->frame;
     TS_TRY(reveal(draft, &row, at, error));
     draft->catalog->rows[number] = row;
+    draft->framed |= row.frame != NULL;
     return TS_OK;
 }
 
@@ -732,10 +749,11 @@ static ts_status find_aliases(ts_catalog *catalog, ts_error *error)
 ts_status ts_draft_finish(ts_draft *draft, ts_catalog **out, ts_error *error)
 {
     ts_catalog *catalog = draft->catalog;
-    ts_status status =
-        ts_framed_resolve(draft, catalog, catalog->base, error);
+    ts_status status = TS_OK;
 
     *out = NULL;
+    if (draft->framed)
+        status = ts_framed_resolve(draft, catalog, catalog->base, error);
     if (status == TS_OK) status = find_aliases(catalog, error);
     if (status == TS_OK) {
         *out = catalog;

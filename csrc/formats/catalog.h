@@ -32,6 +32,11 @@ void ts_draft_format(ts_draft *draft, ts_format format);
 ts_status ts_draft_file(ts_draft *draft, ts_file *file, uint32_t *index,
                         ts_error *error);
 
+/* The name of the row that is added next, when the caller knows it some time
+ * before the rest: its place in the index comes from memory meanwhile.  The
+ * bytes stay where they are until then. */
+ts_status ts_draft_announce(ts_draft *draft, ts_name name, ts_error *error);
+
 /* Add a row.  The caller fills name, dtype, file, ndim, shape, strides (or
  * NULL), offset, storage, skip, extent (0: computed) and the crc32 fields; name
  * bytes, shape and strides are copied.  The draft computes elements, size and

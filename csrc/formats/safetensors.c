@@ -14,6 +14,10 @@
  * with offsets from 8 + N on, and "__metadata__": strings by strings. */
 enum { LENGTH = 8 };
 
+/* Of the header that is read at once, to be counted through while it is in
+ * the second-level cache. */
+enum { PIECE = 256 << 10 };
+
 _Static_assert((int)TS_JSON_MAX_DEPTH == (int)TS_MAX_DEPTH,
                "one cap for all nesting");
 
@@ -102,30 +106,20 @@ static ts_status take_shape(walk *at, entry *out, ts_error *error)
 {
     bool more;
 
-    TS_TRY(ts_json_begin_array(&at->json, error));
-    for (out->ndim = 0;; out->ndim++) {
-        TS_TRY(ts_json_next_item(&at->json, &more, error));
-        if (!more) return TS_OK;
-        if (out->ndim == TS_MAX_DIMS)
-            return ts_fail_at(error, TS_FORMAT, ts_json_position(&at->json),
-                              "shape has more than %d dimensions",
-                              TS_MAX_DIMS);
-        TS_TRY(ts_json_u64(&at->json, &out->shape[out->ndim], error));
-    }
+    TS_TRY(ts_json_u64s(&at->json, out->shape, TS_MAX_DIMS, &out->ndim, &more,
+                        error));
+    if (!more) return TS_OK;
+    return ts_fail_at(error, TS_FORMAT, ts_json_position(&at->json),
+                      "shape has more than %d dimensions", TS_MAX_DIMS);
 }
 
 static ts_status take_offsets(walk *at, entry *out, ts_error *error)
 {
     uint64_t position = ts_json_position(&at->json), pair[2];
-    uint32_t count = 0;
+    uint32_t count;
     bool more;
 
-    TS_TRY(ts_json_begin_array(&at->json, error));
-    for (;; count++) {
-        TS_TRY(ts_json_next_item(&at->json, &more, error));
-        if (!more || count == 2) break;
-        TS_TRY(ts_json_u64(&at->json, &pair[count], error));
-    }
+    TS_TRY(ts_json_u64s(&at->json, pair, 2, &count, &more, error));
     if (more || count != 2)
         return ts_fail_at(error, TS_FORMAT, position,
                           "data_offsets are not two numbers");
@@ -227,8 +221,9 @@ static ts_status take_tensor(walk *at, ts_name name, uint64_t position,
     entry read;
     read.ndim = 0;
     read.begin = read.end = 0;
-    ts_status status = take_entry(at, &read, error);
+    ts_status status = ts_draft_announce(at->draft, name, error);
 
+    if (status == TS_OK) status = take_entry(at, &read, error);
     if (status == TS_OK)
         status = add_entry(at, name, &read, position, error);
     return ts_error_in_tensor(error, status, name.bytes, name.size);
@@ -384,18 +379,24 @@ static ts_status check_places(walk *at, ts_error *error)
 
 /* ---- the file --------------------------------------------------------- */
 
-/* How many tensors there may be: each brings a brace.  Names may hold some
- * too, which costs a little memory and nothing else. */
-static uint64_t count_entries(const uint8_t *text, size_t size)
+/* Read the header, and count the braces meanwhile: each tensor brings one.
+ * Names may hold some too, which costs a little memory and nothing else. */
+static ts_status read_text(ts_file *file, uint8_t *text, size_t size,
+                           uint64_t *braces, ts_error *error)
 {
-    uint64_t braces = ts_count_byte(text, size, '{');
-
-    return ts_min(ts_min(braces, size / SHORTEST_ENTRY + 1), TS_MAX_TENSORS);
+    *braces = 0;
+    for (size_t at = 0; at < size; at += PIECE) {
+        size_t piece = ts_min(size - at, PIECE);
+        TS_TRY(ts_file_read(file, LENGTH + at, text + at, piece, error));
+        *braces += ts_count_byte(text + at, piece, '{');
+    }
+    return TS_OK;
 }
 
 static ts_status parse(ts_file *file, uint32_t index, ts_draft *draft,
                        uint8_t *text, size_t size, ts_error *error)
 {
+    uint64_t braces, most = ts_min(size / SHORTEST_ENTRY + 1, TS_MAX_TENSORS);
     walk at = {
         .draft = draft,
         .file = index,
@@ -405,8 +406,8 @@ static ts_status parse(ts_file *file, uint32_t index, ts_draft *draft,
         .in_order = true,
     };
 
-    TS_TRY(ts_file_read(file, LENGTH, text, size, error));
-    TS_TRY(ts_draft_expect(draft, count_entries(text, size), error));
+    TS_TRY(read_text(file, text, size, &braces, error));
+    TS_TRY(ts_draft_expect(draft, ts_min(braces, most), error));
     ts_json_start(&at.json, text, size, LENGTH);
     TS_TRY(take_header(&at, error));
     TS_TRY(check_places(&at, error));

@@ -103,6 +103,39 @@ static void names_are_found_once(void)
     ts_arena_free(arena);
 }
 
+/* Up to the last that an index has room for, at capacities on both sides of
+ * where it doubles, with names of every length up to three times 16 bytes. */
+static void a_full_index_finds_all(void)
+{
+    static const uint32_t capacities[] = {1, 2, 10, 11, 21, 22, 85, 86, 1000};
+    static char text[48];
+    ts_arena *arena;
+    uint32_t row;
+    bool added;
+
+    for (size_t i = 0; i < sizeof text; i++) text[i] = (char)('a' + i % 23);
+    CHECK_OK(ts_arena_new(&arena, error));
+    for (size_t c = 0; c < TS_COUNT_OF(capacities); c++) {
+        uint32_t n = capacities[c];
+        ts_names *index;
+        CHECK_OK(ts_names_new(arena, n, &index, error));
+        for (int again = 0; again < 2; again++)
+            for (uint32_t i = 0; i < n; i++) {
+                char name[64];
+                int size = snprintf(name, sizeof name, "%u%.*s", i,
+                                    (int)(i % 48), text);
+                char *kept;
+                CHECK_OK(ts_arena_copy(arena, name, (size_t)size, &kept,
+                                       error));
+                ts_names_add(index, (ts_name){kept, (size_t)size}, &row,
+                             &added);
+                CHECK(row == i && added == (again == 0), "%u of %u", i, n);
+            }
+        CHECK(!ts_names_find(index, (ts_name){"another", 7}, &row));
+    }
+    ts_arena_free(arena);
+}
+
 static int ended;
 static void end(void *context, uint8_t *data, size_t size)
 {
@@ -147,6 +180,7 @@ int main(void)
     RUN(errors_keep_the_innermost_place);
     RUN(arenas_give_and_copy);
     RUN(names_are_found_once);
+    RUN(a_full_index_finds_all);
     RUN(buffers_end_once);
     RUN(the_simd_mask_is_obeyed);
     CHECK_END();

@@ -203,6 +203,58 @@ static void whole_numbers_are_exact(void)
     }
 }
 
+/* Eight digits are taken at a time: every length, before every byte, with
+ * more text behind or without. */
+static void digits_end_where_they_end(void)
+{
+    static const char digits[] = "1928374655647382910";
+    uint64_t value;
+
+    for (int size = 1; size <= 19; size++)
+        for (int after = 0; after < 256; after++)
+            for (int rest = 0; rest <= 16; rest += 8) {
+                char written[64], number[32];
+                if (after != 0 && strchr("0123456789.eE", after) != NULL)
+                    continue;
+                snprintf(number, sizeof number, "%.*s", size, digits);
+                memcpy(written, number, (size_t)size);
+                written[size] = (char)after;
+                memset(written + size + 1, '1', 16);
+                over_bytes(written, (size_t)(size + 1 + rest));
+                CHECK_OK(ts_json_u64(&json, &value, error));
+                CHECK(value == strtoull(number, NULL, 10)
+                          && json.at == json.start + size,
+                      "%s, then byte %d and %d more", number, after, rest);
+            }
+}
+
+static void arrays_of_numbers_are_taken_at_once(void)
+{
+    uint64_t values[3];
+    uint32_t count;
+    bool more;
+
+    over(" [ 12 , 3,456 ] 7");
+    CHECK_OK(ts_json_u64s(&json, values, 3, &count, &more, error));
+    CHECK(count == 3 && !more && values[0] == 12 && values[1] == 3
+          && values[2] == 456 && ts_json_peek(&json) == '7');
+    over("[]");
+    CHECK_OK(ts_json_u64s(&json, values, 3, &count, &more, error));
+    CHECK(count == 0 && !more);
+    over("[1,2,3]");
+    CHECK_OK(ts_json_u64s(&json, values, 2, &count, &more, error));
+    CHECK(count == 2 && more && ts_json_peek(&json) == '3');
+    over("[1,-2]");
+    CHECK_FAILS(ts_json_u64s(&json, values, 3, &count, &more, error),
+                TS_FORMAT, "-2 is not a whole number");
+    over("[1 2]");
+    CHECK_FAILS(ts_json_u64s(&json, values, 3, &count, &more, error),
+                TS_FORMAT, "'2' where a comma or ']'");
+    over("{}");
+    CHECK_FAILS(ts_json_u64s(&json, values, 3, &count, &more, error),
+                TS_FORMAT, "'{' where an array");
+}
+
 static void numbers_keep_their_kind(void)
 {
     static const struct {
@@ -354,6 +406,8 @@ int main(void)
     RUN(bad_strings_are_refused);
     RUN(quotes_are_found_at_every_distance);
     RUN(whole_numbers_are_exact);
+    RUN(digits_end_where_they_end);
+    RUN(arrays_of_numbers_are_taken_at_once);
     RUN(numbers_keep_their_kind);
     RUN(bad_values_are_refused);
     RUN(anything_can_be_passed_over);
