@@ -26,22 +26,22 @@ typedef size_t (*ts_quantize_kernel)(const uint8_t *in, uint8_t *out,
 
 /* The type's symbol, the kernel's stem, its variants (as in kernels.h). */
 #define TS_QUANTIZER_MAP(XX)                                                  \
-    XX(Q4_0, q4_0, ONE)                                                       \
-    XX(Q4_1, q4_1, ONE)                                                       \
-    XX(Q5_0, q5_0, ONE)                                                       \
-    XX(Q5_1, q5_1, ONE)                                                       \
-    XX(Q8_0, q8_0, ONE)                                                       \
-    XX(Q2_K, q2_k, ONE)                                                       \
-    XX(Q3_K, q3_k, ONE)                                                       \
-    XX(Q4_K, q4_k, ONE)                                                       \
-    XX(Q5_K, q5_k, ONE)                                                       \
-    XX(Q6_K, q6_k, ONE)                                                       \
+    XX(Q4_0, q4_0, ALL)                                                       \
+    XX(Q4_1, q4_1, ALL)                                                       \
+    XX(Q5_0, q5_0, ALL)                                                       \
+    XX(Q5_1, q5_1, ALL)                                                       \
+    XX(Q8_0, q8_0, ALL)                                                       \
+    XX(Q2_K, q2_k, ALL)                                                       \
+    XX(Q3_K, q3_k, ALL)                                                       \
+    XX(Q4_K, q4_k, ALL)                                                       \
+    XX(Q5_K, q5_k, ALL)                                                       \
+    XX(Q6_K, q6_k, ALL)                                                       \
     XX(IQ4_NL, iq4_nl, ONE)                                                   \
     XX(IQ4_XS, iq4_xs, ONE)                                                   \
     XX(TQ1_0, tq1_0, ONE)                                                     \
     XX(TQ2_0, tq2_0, ONE)                                                     \
-    XX(MXFP4, mxfp4, ONE)                                                     \
-    XX(NVFP4, nvfp4, ONE)
+    XX(MXFP4, mxfp4, ALL)                                                     \
+    XX(NVFP4, nvfp4, ALL)
 
 #define XX(symbol, stem, variants)                                            \
     TS_QUANTIZE_KERNEL(ts_##stem##_quantize);                                 \

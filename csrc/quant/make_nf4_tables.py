@@ -1,13 +1,21 @@
-"""Print csrc/quant/nf4_tables_kernel.c: the dynamic map of 8-bit statistics.
+"""Print csrc/quant/nf4_tables_kernel.c.
 
     python csrc/quant/make_nf4_tables.py > csrc/quant/nf4_tables_kernel.c
 
-256 values between -1 and 1: for each of seven decades 2^k midpoints between 0.1 and 1,
-k growing with the decade, both signs, and 0 and 1 (Dettmers et al., "8-bit optimizers via
-block-wise quantization", arXiv:2110.02861; bitsandbytes' create_dynamic_map).
+The dynamic map of 8-bit statistics: 256 values between -1 and 1, for each of seven decades
+2^k midpoints between 0.1 and 1, k growing with the decade, both signs, and 0 and 1
+(Dettmers et al., "8-bit optimizers via block-wise quantization", arXiv:2110.02861;
+bitsandbytes' create_dynamic_map).
+
+The stretches of NF4: of the 32 sixteenths between -1 and 1 none holds two of the midpoints
+between codes; each has its midpoint, or 2 where there is none, and the code below it.
 """
 
 from __future__ import annotations
+
+import pathlib
+import re
+import textwrap
 
 import numpy as np
 
@@ -35,15 +43,43 @@ def dynamic_map() -> np.ndarray:
     return np.sort(np.array(values, np.float32))
 
 
+def midpoints() -> np.ndarray:
+    """Between the 16 values that nf4.h states, each rounded to float32."""
+    header = (pathlib.Path(__file__).parent / "nf4.h").read_text()
+    stated = header.partition("ts_nf4_values[16] = {")[2].partition("}")[0]
+    values = np.array([float(text.rstrip("f")) for text in re.findall(r"[-.\df]+", stated)])
+    values = values.astype(np.float32)
+    return (values[:-1] + values[1:]) / np.float32(2)
+
+
+def stretches() -> tuple[np.ndarray, np.ndarray]:
+    """(midpoint, code below it) of each stretch."""
+    middles, place = midpoints(), np.floor(midpoints() * 16 + 16)
+    at = np.full(32, 2, np.float32)
+    at[place.astype(int)] = middles
+    return at, np.array([np.sum(place < k) for k in range(32)])
+
+
+def written(value: float) -> str:
+    """The shortest hexadecimal float."""
+    mantissa, _, power = float(value).hex().partition("p")
+    return "0.0f" if value == 0 else f"{mantissa.rstrip('0')}p{power}f".replace(".p", ".0p")
+
+
+def table(kind: str, name: str, cells: list[str]) -> None:
+    print(f"\nconst {kind} {name}[{len(cells)}] = {{")
+    for line in textwrap.wrap(", ".join(cells) + ",", 74):
+        print(f"    {line}")
+    print("};")
+
+
 def main() -> None:
     print("/* Made by make_nf4_tables.py, which says what it is. */")
-    print('#include "nf4.h"\n')
-    print("const float ts_dynamic_map[256] = {")
-    values = [f"{float(value).hex()}f" for value in dynamic_map()]
-    values = [v.replace("0000000p", "p").replace("0x0.0p+0f", "0.0f") for v in values]
-    for i in range(0, 256, 4):
-        print("    " + ", ".join(values[i : i + 4]) + ",")
-    print("};")
+    print('#include "nf4.h"')
+    table("float", "ts_dynamic_map", [written(value) for value in dynamic_map()])
+    middles, codes = stretches()
+    table("float", "ts_nf4_stretch_middles", [written(value) for value in middles])
+    table("int32_t", "ts_nf4_stretch_codes", [str(code) for code in codes])
 
 
 if __name__ == "__main__":

@@ -47,6 +47,14 @@ static inline void ts_nf4_midpoints(float out[15])
 
 extern const float ts_dynamic_map[256];
 
+/* What lies in each sixteenth between -1 and 1: the midpoint and the code
+ * below it, for lookups. */
+extern const float ts_nf4_stretch_middles[32];
+extern const int32_t ts_nf4_stretch_codes[32];
+
+/* A block of less counts as zero: its reciprocal would be infinite. */
+#define TS_NF4_LEAST 1e-38f
+
 /* Whole blocks of 64.  Returns how many elements were encoded: count, or
  * those before the first block with a NaN or an infinity. */
 typedef size_t (*ts_nf4_kernel)(const uint8_t *in, uint8_t *out, float *scales,

@@ -1,9 +1,6 @@
 #include "encode.h"
 #include "nf4.h"
 
-/* Below this a block counts as zero: its reciprocal would be infinite. */
-#define LEAST 1e-38f
-
 static float clamped(float value)
 {
     return value < -1 ? -1 : value > 1 ? 1 : value;
@@ -25,7 +22,7 @@ size_t ts_nf4_quantize(const uint8_t *in, uint8_t *out, float *scales,
     ts_nf4_midpoints(middles);
     for (; done < count && ts_take_finite(in, x, 64); done += 64) {
         float most = fabsf(ts_peak(x, 64));
-        float inverse = 1 / (most > LEAST ? most : LEAST);
+        float inverse = 1 / (most > TS_NF4_LEAST ? most : TS_NF4_LEAST);
         for (int j = 0; j < 32; j++) {
             int high = code_of(middles, clamped(x[2 * j] * inverse));
             int low = code_of(middles, clamped(x[2 * j + 1] * inverse));
@@ -46,7 +43,7 @@ bool ts_nf4_quantize_rest(const uint8_t *in, uint8_t *out, float *scale,
     float middles[15], x[64] = {0};
     if (!ts_take_finite(in, x, (int)count)) return false;
     float most = fabsf(ts_peak(x, (int)count));
-    *scale = most > LEAST ? most : LEAST;
+    *scale = most > TS_NF4_LEAST ? most : TS_NF4_LEAST;
     ts_nf4_midpoints(middles);
     for (size_t j = 0; j < (count + 1) / 2; j++) {
         int high = code_of(middles, clamped(x[2 * j] / *scale));
@@ -89,7 +86,7 @@ void ts_nested_encode(const float *scales, size_t count, float mean,
         float most = 0;
         for (size_t i = start; i < start + n; i++)
             most = fmaxf(most, fabsf(scales[i] - mean));
-        float divisor = most > LEAST ? most : LEAST;
+        float divisor = most > TS_NF4_LEAST ? most : TS_NF4_LEAST;
         /* Of a last, shorter block the divisor itself is stored. */
         bool is_whole = n == TS_NESTED_BLOCK;
         *nested++ = is_whole ? most : divisor;

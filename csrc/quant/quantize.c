@@ -238,7 +238,12 @@ static ts_status run_blocks(source *from, uint64_t count,
 
 static ts_nf4_kernel nf4_kernel(ts_simd level)
 {
+#if defined(__x86_64__)
+    if (level == TS_SIMD_AVX512) return ts_nf4_quantize_avx512;
+    if (level == TS_SIMD_AVX2) return ts_nf4_quantize_avx2;
+#else
     (void)level;
+#endif
     return ts_nf4_quantize;
 }
 
@@ -249,10 +254,12 @@ static ts_status run_nf4(source *from, uint64_t count, const ts_quantized *out,
     uint8_t *codes = out->codes;
     float *scales = out->scales;
     uint64_t whole = count / TS_NF4_BLOCK * TS_NF4_BLOCK;
-    for (uint64_t start = 0; start < whole; start += TS_SPAN) {
-        size_t n = ts_span_size(whole - start);
-        const float *x = pull(from, start, n);
-        size_t done = kernel((const uint8_t *)x, codes, scales, n);
+    for (uint64_t start = 0, n; start < whole; start += n) {
+        bool is_ready = from->how->from == TS_F32;
+        n = is_ready ? whole : ts_span_size(whole - start);
+        const void *x = is_ready ? element(from, start)
+                                 : (const void *)pull(from, start, (size_t)n);
+        size_t done = kernel(x, codes, scales, (size_t)n);
         if (done < n)
             return not_finite(from, start + done, TS_NF4_BLOCK, error);
         codes += n / 2;
