@@ -25,10 +25,10 @@
 #include "core/status.h"
 
 #include "formulas.h"
+#include "megatron.h"
 #include "microbench.h"
 #include "serve.h"
 #include "train.h"
-#include "vllm.h"
 #include "words.h"
 
 enum {
@@ -254,7 +254,8 @@ enum {
 
 /* A family may add fields of its own: its header lists them. */
 #define TS_RUN_MAP(XX)                                                        \
-    TS_RUN_COMMON(XX) TS_TRAIN_RUN(XX) TS_MICROBENCH_RUN(XX) TS_VLLM_RUN(XX)
+    TS_RUN_COMMON(XX) TS_TRAIN_RUN(XX) TS_MICROBENCH_RUN(XX)                  \
+    TS_MEGATRON_RUN(XX)
 
 typedef struct {
     TS_RUN_MAP(TS_FIELD)
@@ -264,8 +265,8 @@ typedef struct {
 
 /* XX(NAME, "name"): a row here, and one in the table of estimate.c. */
 #define TS_FAMILY_MAP(XX)                                                     \
-    XX(SERVE, "serve") XX(TRAIN, "train") XX(MICROBENCH, "microbench")      \
-    XX(VLLM, "vllm")
+    XX(SERVE, "serve") XX(TRAIN, "train") XX(MICROBENCH, "microbench")        \
+    XX(MEGATRON, "megatron")
 
 #define XX(name, ...) TS_FAMILY_##name,
 typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
@@ -288,8 +289,8 @@ typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
     XX(high_permille, 1000, 1, 100000, "90 % interval: upper end")
 
 #define TS_PROFILE_MAP(XX)                                                    \
-    TS_PROFILE_COMMON(XX) TS_SERVE_PROFILE(XX) TS_TRAIN_PROFILE(XX)            \
-    TS_VLLM_PROFILE(XX)
+    TS_PROFILE_COMMON(XX) TS_SERVE_PROFILE(XX) TS_TRAIN_PROFILE(XX)           \
+    TS_MEGATRON_PROFILE(XX)
 
 typedef struct {
     TS_PROFILE_MAP(TS_FIELD)
