@@ -5,6 +5,7 @@ static const ts_family_run families[] = {
     [TS_FAMILY_SERVE] = ts_serve_run,
     [TS_FAMILY_TRAIN] = ts_train_run,
     [TS_FAMILY_MICROBENCH] = ts_microbench_run,
+    [TS_FAMILY_VLLM] = ts_vllm_run,
     [TS_FAMILY_MEGATRON] = ts_megatron_run,
 };
 

@@ -29,6 +29,7 @@
 #include "microbench.h"
 #include "serve.h"
 #include "train.h"
+#include "vllm.h"
 #include "words.h"
 
 enum {
@@ -254,7 +255,7 @@ enum {
 
 /* A family may add fields of its own: its header lists them. */
 #define TS_RUN_MAP(XX)                                                        \
-    TS_RUN_COMMON(XX) TS_TRAIN_RUN(XX) TS_MICROBENCH_RUN(XX)                  \
+    TS_RUN_COMMON(XX) TS_TRAIN_RUN(XX) TS_MICROBENCH_RUN(XX) TS_VLLM_RUN(XX)  \
     TS_MEGATRON_RUN(XX)
 
 typedef struct {
@@ -266,7 +267,7 @@ typedef struct {
 /* XX(NAME, "name"): a row here, and one in the table of estimate.c. */
 #define TS_FAMILY_MAP(XX)                                                     \
     XX(SERVE, "serve") XX(TRAIN, "train") XX(MICROBENCH, "microbench")        \
-    XX(MEGATRON, "megatron")
+    XX(VLLM, "vllm") XX(MEGATRON, "megatron")
 
 #define XX(name, ...) TS_FAMILY_##name,
 typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
@@ -290,7 +291,7 @@ typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
 
 #define TS_PROFILE_MAP(XX)                                                    \
     TS_PROFILE_COMMON(XX) TS_SERVE_PROFILE(XX) TS_TRAIN_PROFILE(XX)           \
-    TS_MEGATRON_PROFILE(XX)
+    TS_VLLM_PROFILE(XX) TS_MEGATRON_PROFILE(XX)
 
 typedef struct {
     TS_PROFILE_MAP(TS_FIELD)

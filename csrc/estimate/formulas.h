@@ -11,6 +11,7 @@
 #include "microbench.h"
 #include "serve.h"
 #include "train.h"
+#include "vllm.h"
 
 #define TS_SHARED_FORMULAS(XX)                                                \
     XX(MATRICES, "matrices", "sum of in * out * B over a layer's matrices",   \
@@ -38,6 +39,6 @@
 
 #define TS_FORMULA_MAP(XX)                                                    \
     TS_SHARED_FORMULAS(XX) TS_SERVE_FORMULAS(XX) TS_TRAIN_FORMULAS(XX)        \
-    TS_MICROBENCH_FORMULAS(XX) TS_MEGATRON_FORMULAS(XX)
+    TS_MICROBENCH_FORMULAS(XX) TS_VLLM_FORMULAS(XX) TS_MEGATRON_FORMULAS(XX)
 
 #endif

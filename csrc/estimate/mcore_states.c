@@ -120,6 +120,12 @@ static ts_wide kept_here(const ts_run *run, ts_wide bytes)
     return bytes * (1000 - run->offload_permille) / 1000;
 }
 
+static ts_wide moments(const ts_mcore *m, trained group)
+{
+    return ts_optimizer_bytes(m->model, m->run, &m->share, group.matrices,
+                              group.rest);
+}
+
 static ts_status add_optimizer(ts_mcore *m)
 {
     const ts_run *run = m->run;
@@ -140,11 +146,8 @@ static ts_status add_optimizer(ts_mcore *m)
         on_rank(run, all * copy, experts.matrices * copy, sharded)));
     return ts_mcore_line(
         m, TS_FOR_OPTIMIZER, TS_FORMULA_MCORE_MOMENTS, TS_ALWAYS,
-        kept_here(run,
-                  on_rank(run,
-                          ts_optimizer_bytes(run, dense.matrices, dense.rest),
-                          ts_optimizer_bytes(run, experts.matrices, 0),
-                          sharded)));
+        kept_here(run, on_rank(run, moments(m, dense), moments(m, experts),
+                               sharded)));
 }
 
 /* ---- what the allocator adds -------------------------------------------- */

@@ -355,9 +355,22 @@ static ts_status add_logits(ts_mcore *m)
 
 /* ---- the family --------------------------------------------------------- */
 
+/* get_megatron_optimizer knows these. */
+static bool has_optimizer(uint64_t optimizer)
+{
+    return optimizer == TS_OPTIMIZER_ADAMW || optimizer == TS_OPTIMIZER_SGD
+           || optimizer == TS_OPTIMIZER_MOMENTUM
+           || optimizer == TS_OPTIMIZER_LION
+           || optimizer == TS_OPTIMIZER_MUON;
+}
+
 static ts_status check(const ts_mcore *m)
 {
     const ts_run *run = m->run;
+    if (!has_optimizer(run->optimizer))
+        return ts_fail(m->error, TS_ARGUMENT,
+                       "optimizer %s is none of Megatron-Core's",
+                       ts_field_words("optimizer")[run->optimizer]);
     if (run->mtp_layers > 0
         && run->mtp_kind >= m->model->decoder.kind_count)
         return ts_fail(m->error, TS_ARGUMENT,
