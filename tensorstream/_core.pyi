@@ -165,6 +165,21 @@ class Stream:
 memory_fields: tuple[str, ...]
 
 @final
+class Picker:
+    def read(
+        self,
+        row: int,
+        start: int,
+        stop: int,
+        form: str,
+        dtype: str | None,
+        into: _Bytes,
+        /,
+    ) -> None: ...
+
+def picker(catalog: Catalog, trust: bool, /) -> Picker: ...
+
+@final
 class Sampler:
     def __new__(cls, interval: float, pss: bool = False, history: int = 4096) -> Sampler: ...
     def stop(self) -> None: ...

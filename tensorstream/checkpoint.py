@@ -32,6 +32,10 @@ from tensorstream.units import Size, format_size
 
 CHECKSUMS = ("xxh3", "crc32c", "crc32", "sum64")
 
+# What one thread reads at once before a stream with several pays.
+_PICKED = 4 << 20
+_PICKABLE = ("stored", "swapped", "framed")
+
 
 class TensorInfo(NamedTuple):
     """What a file says about one tensor.
@@ -137,6 +141,8 @@ class Checkpoint:
         self._source = source
         self._catalog, self._label = catalog, label
         self._base, self._trust = base, trust
+        self._pickers: list[_core.Picker] = []
+        self._infos: dict[int, TensorInfo] = {}
         self._metadata: dict[str, Any] | None = None
         self._closed = False
 
@@ -410,14 +416,32 @@ class Checkpoint:
                 blocks.
         """
         row = self.row(name)
-        info = self.tensor(row)
+        info = self._infos.get(row) or self._remembered(row)
         ranges, shape = _row_ranges(info, rows)
         form, target = form_of(dtype)
         wanted = [Wanted(row, start, stop) for start, stop in ranges]
         made, shape = _destination(info, form, target, shape, wanted, out)
-        if wanted:
+        if len(wanted) == 1 and made.nbytes <= _PICKED and info.storage in _PICKABLE:
+            self._pick(wanted[0], form, target, bytes_of(made))
+        elif wanted:
             self._fill(wanted, dtype, _pieces(made, wanted), threads=threads)
         return made.reshape(shape) if out is None else out
+
+    def _remembered(self, row: int) -> TensorInfo:
+        """What was read once is often read again: rows of an embedding."""
+        if len(self._infos) > 1000:
+            self._infos.clear()
+        return self._infos.setdefault(row, self.tensor(row))
+
+    def _pick(self, wanted: Wanted, form: str, target: str | None, into: Array) -> None:
+        """A range that is not worth a stream; each thread that reads has a picker."""
+        try:
+            picker = self._pickers.pop()
+        except IndexError:
+            picker = _core.picker(self.catalog, self._trust)
+        picker.read(wanted.row, wanted.start, wanted.stop, form, target, into)
+        if not self._closed:
+            self._pickers.append(picker)
 
     def _fill(
         self,
@@ -620,6 +644,7 @@ class Checkpoint:
     def close(self) -> None:
         """Close the files.  Streams and arrays that exist go on working."""
         self._closed = True
+        self._pickers.clear()
         del self._catalog
 
     def __enter__(self) -> Checkpoint:

@@ -518,3 +518,37 @@ def test_a_real_transformer_of_22_million_parameters() -> None:
         assert [layer.index for layer in ckpt.layers()] == list(range(6))
         kinds = {info.kind for info in ckpt.values()}
         assert {"embedding", "attention", "mlp", "normalization"} <= kinds
+
+
+def test_few_rows_take_no_stream_and_the_same_bytes(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    values = {
+        "w": rng.standard_normal((400, 320), np.float32),
+        "q": rng.integers(-9, 9, (64, 64), np.int16),
+    }
+    plain, packed = tmp_path / "plain.safetensors", tmp_path / "packed.safetensors"
+    ts.save(plain, values)
+    ts.save(packed, values, compression="fast")
+    monkeypatch.setattr("tensorstream.checkpoint.Run", None)  # a stream would fail
+    for path in (plain, packed):
+        with ts.open(path) as ckpt:
+            for name, array in values.items():
+                assert np.array_equal(ckpt.read(name, rows=slice(7, 31)), array[7:31])
+                assert np.array_equal(ckpt.read(name, rows=-1), array[-1])
+                assert np.array_equal(
+                    ckpt.read(name, dtype="raw"), array.reshape(-1).view("u1")
+                )
+            half = ckpt.read("w", rows=range(5, 9), dtype="float16")
+            assert np.array_equal(half, values["w"][5:9].astype(np.float16))
+            assert ckpt.read("w", rows=slice(3, 3)).shape == (0, 320)
+
+
+def test_many_threads_may_read_rows_at_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    values = np.arange(600 * 500, dtype=np.float32).reshape(600, 500)
+    ts.save(tmp_path / "w.safetensors", {"w": values}, compression="fast")
+    with ts.open(tmp_path / "w.safetensors") as ckpt, ThreadPoolExecutor(8) as pool:
+        rows = [i * 37 % 600 for i in range(400)]
+        found = list(pool.map(lambda row: ckpt.read("w", rows=row), rows))
+    assert all(np.array_equal(one, values[row]) for one, row in zip(found, rows, strict=True))

@@ -41,6 +41,7 @@ static int module_exec(PyObject *module)
         || ts_py_add_stream(module, state) < 0
         || ts_py_add_sampler(module, state) < 0
         || ts_py_add_writer(module, state) < 0
+        || ts_py_add_picker(module, state) < 0
         || PyModule_AddFunctions(module, ts_py_catalog_functions) < 0
         || PyModule_AddFunctions(module, ts_py_chunk_functions) < 0
         || PyModule_AddFunctions(module, ts_py_stream_functions) < 0
@@ -57,7 +58,8 @@ static int module_exec(PyObject *module)
 #define TS_STATE_MAP(XX)                                                      \
     XX(Error) XX(FormatError) XX(CorruptionError) XX(ChangedError)            \
     XX(BudgetError) XX(UnsupportedError) XX(CancelledError) XX(make_array)    \
-    XX(Buffer) XX(Catalog) XX(Stream) XX(Chunk) XX(Sampler) XX(Writer)
+    XX(Buffer) XX(Catalog) XX(Stream) XX(Chunk) XX(Sampler) XX(Writer)    \
+    XX(Picker)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {

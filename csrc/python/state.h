@@ -29,6 +29,7 @@ typedef struct {
     PyTypeObject *Chunk;
     PyTypeObject *Sampler;
     PyTypeObject *Writer;
+    PyTypeObject *Picker;
 } ts_state;
 
 static inline ts_state *ts_state_of(PyObject *module)
@@ -79,6 +80,9 @@ extern PyMethodDef ts_py_stream_functions[];
 
 /* py_sampler.c: Sampler, memory_sample, memory_fields. */
 int ts_py_add_sampler(PyObject *module, ts_state *state);
+
+/* py_picker.c: Picker, picker. */
+int ts_py_add_picker(PyObject *module, ts_state *state);
 
 /* py_writer.c: Writer, write_file. */
 int ts_py_add_writer(PyObject *module, ts_state *state);

@@ -22,6 +22,7 @@
 #include "damage.h"
 #include "fetch.h"
 #include "layers.h"
+#include "pick.h"
 #include "plan.h"
 
 enum {
