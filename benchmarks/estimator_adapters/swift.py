@@ -20,6 +20,9 @@ FORMATS = {"int4 (bnb)": "nf4", "int8 (gptq)": "gptq_int8", "int4 (gptq)": "gptq
 # Model types whose code of 2023 has no FlashAttention and makes a mask, so that torch's
 # scaled_dot_product_attention writes the scores out.
 WITHOUT_FLASH = ("chatglm",)
+# Model types of transformers itself, which before 4.45 cast all logits to float32 and copy them
+# shifted; the others' code of the Hub is cast by autocast, inside the loss.
+FLOATS = ("llama", "mistral")
 TARGETS = {"DEFAULT": ("qkv",), "DEFAULT (qkv)": ("qkv",), "ALL": ("all-linear",)}
 
 
@@ -104,6 +107,8 @@ def queries(row: Row) -> list[Query]:
     packed = quantization(config)
     # bitsandbytes: prepare_model_for_kbit_training casts what is not packed to float32.
     rest = {"packed_rest": 4 if packed == "nf4" else 0}
+    if models.model(row["model"]).config["model_type"] in FLOATS:
+        rest |= {"logit_forward": 6, "logit_loss": 12, "logit_backward": 16}
     length = config.get("max_length") or int(config["dataset"].rpartition("max_length ")[2])
     estimate = ask(
         row["model"],

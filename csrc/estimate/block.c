@@ -61,6 +61,16 @@ static ts_wide between(const block *b, uint32_t targets, ts_wide outputs)
     return inside;
 }
 
+/* Bytes of an element of the residual stream: with wider weights under
+ * autocast sums and norms are in F32. */
+static ts_wide residual_width(const block *b)
+{
+    uint64_t plain = b->full ? b->run->param_dtype : b->run->weight_format;
+
+    if (!b->profile->autocast || ts_number_packed(plain)) return b->width;
+    return ts_max(b->width, ts_number_width(plain));
+}
+
 static void norms(block *b)
 {
     const ts_layer *l = b->l;
@@ -75,7 +85,7 @@ static void norms(block *b)
         break;
     case TS_NORM_LAYER: /* native_layer_norm keeps the tensor itself */
         if (l->parallel && inputs > 1) inputs = 1;
-        each = b->width;
+        each = residual_width(b);
         break;
     default: return;
     }
@@ -192,6 +202,23 @@ static void experts(block *b)
     if (l->shared_ffn > 0) mlp(b, l->shared_ffn, 1, b->run->tp);
 }
 
+/* torchtitan's policy of operators: of the products q, k, v, o, gate, up and
+ * down, as they run, the first, third, fifth and seventh; attention's output;
+ * the layer's input. */
+static void select_products(block *b)
+{
+    const ts_layer *l = b->l;
+    ts_wide ffn = l->mlp == TS_MLP_MOE
+                      ? (ts_wide)l->expert_ffn * l->active_experts
+                      : l->ffn;
+    ts_wide o = l->heads * value_dim(l), q = (ts_wide)l->heads * l->head_dim;
+
+    b->out->attention = (b->width * (q + l->kv_heads * value_dim(l) + o)
+                         + 4 * (ts_wide)l->heads) / b->run->tp;
+    b->out->mlp = b->width * (ffn / b->run->tp + b->h);
+    b->out->residual = b->width * b->h;
+}
+
 static void matrices(block *b)
 {
     ts_matrices all;
@@ -232,6 +259,9 @@ void ts_block_saved(const ts_stack *stack, const ts_layer *layer,
         state(&b);
     if (layer->mlp == TS_MLP_DENSE) mlp(&b, layer->ffn, 1, run->tp);
     if (layer->mlp == TS_MLP_MOE) experts(&b);
+    if (run->recompute == TS_RECOMPUTE_SELECTIVE
+        && profile->selective_products)
+        select_products(&b);
     out->backward += 2 * b.width * b.h; /* of the residual, twice */
     out->attention *= tokens;
     out->mlp *= tokens;

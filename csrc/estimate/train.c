@@ -58,6 +58,18 @@ static ts_wide matrix_bytes(const training *t)
     return (w->matrices + w->experts) * plain_width(t);
 }
 
+/* Of them, scales that FSDP does not see and each rank has whole. */
+static ts_wide whole_scales(const training *t)
+{
+    const ts_weights *w = &t->weights;
+    ts_wide plain = (w->matrices + w->experts + 1) / 2;
+
+    if (!t->packed || !t->profile->scales_whole
+        || !ts_shard_has_weights(t->run) || matrix_bytes(t) < plain)
+        return 0;
+    return matrix_bytes(t) - plain;
+}
+
 /* The head as it is held: tied ones on one stage are the embedding. */
 static ts_wide head_held(const training *t)
 {
@@ -92,6 +104,7 @@ static ts_status add_weights(training *t)
     const ts_run *run = t->run;
     uint64_t plain = plain_width(t);
     ts_wide copies = t->profile->trained_copy && !t->full ? t->tables : 0;
+    ts_wide scales = whole_scales(t);
 
     TS_TRY(line(t, TS_FOR_ADAPTERS, TS_FORMULA_ADAPTERS, TS_ALWAYS,
                 ts_shard_weights(
@@ -101,7 +114,9 @@ static ts_status add_weights(training *t)
     TS_TRY(line(t, TS_FOR_WEIGHTS, TS_FORMULA_CASTS, FORWARDS, casts(t)));
     if (run->offload_params) return TS_OK;
     TS_TRY(line(t, TS_FOR_WEIGHTS, TS_FORMULA_MATRICES, TS_ALWAYS,
-                ts_shard_weights(run, matrix_bytes(t) + w->kept * plain)));
+                scales
+                    + ts_shard_weights(run, matrix_bytes(t) - scales
+                                                + w->kept * plain)));
     TS_TRY(line(t, TS_FOR_WEIGHTS, TS_FORMULA_VECTORS, TS_ALWAYS,
                 ts_shard_weights(run, w->vectors * plain)));
     TS_TRY(line(t, TS_FOR_WEIGHTS, TS_FORMULA_EMBEDDING, TS_ALWAYS,
@@ -154,7 +169,11 @@ static ts_status add_gradients(training *t)
 
     if (summed) when = RUNNING & ~TS_DURING(TS_AT_STEADY);
     if (t->profile->grads_stay) when = RUNNING;
-    if (t->run->offload_optimizer) when = 0; /* gradients go there as well */
+    /* Sharded optimizers that step on the host have gradients there. */
+    if (t->run->offload_gradients
+        || (t->run->offload_optimizer
+            && (t->run->zero > 0 || t->run->fsdp > 0)))
+        when = 0;
     if (t->run->optimizer_in_backward)
         bytes = t->weights.largest * gradient_width(t);
     TS_TRY(line(t, TS_FOR_GRADIENTS, TS_FORMULA_GRADIENTS, when,
@@ -446,7 +465,8 @@ static ts_status add_eager(training *t, ts_wide vocab)
                     * t->run->batch * vocab;
 
     TS_TRY(line(t, TS_FOR_FRAGMENTATION, TS_FORMULA_GENERATIONS, TS_ALWAYS,
-                all * p->logit_loss * p->logit_generations / 1000));
+                all * ts_max(p->logit_loss, p->logit_backward)
+                    * p->logit_generations / 1000));
     TS_TRY(line(t, TS_FOR_LOGITS, TS_FORMULA_LOGITS,
                 TS_DURING(TS_AT_FORWARD_END), all * p->logit_forward));
     TS_TRY(line(t, TS_FOR_LOGITS, TS_FORMULA_LOGITS, TS_DURING(TS_AT_LOSS),

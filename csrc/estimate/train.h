@@ -7,6 +7,8 @@
 #define TS_TRAIN_RUN(XX)                                                      \
     XX(adapter_count, 0, 0, TS_BYTES, "parameters of adapters, where they"    \
        " are known; 0: by rank and targets")                                  \
+    XX(offload_gradients, 0, 0, 1, "1: gradients go to host memory as they"   \
+       " appear")                                                             \
     XX(scaled_outputs, 0, 0, 1, "1: outputs of frozen matrices are kept for"   \
        " scales that train (adapter v2, IA3); norms train as well")           \
     XX(trained_layers, 0, 0, TS_MAX_LAYERS, "full: layers that train at a"    \
@@ -20,6 +22,8 @@
     XX(gate_kept, 3, 0, 8, "MLP widths kept before the product: gate,"        \
        " act(gate), up")                                                      \
     XX(score_kept, 6, 0, 64, "bytes a score that eager attention keeps")      \
+    XX(selective_products, 0, 0, 1, "1: selective recomputation keeps every"  \
+       " second product and attention's output")                              \
     XX(qkv_fused, 0, 0, 1, "1: q, k and v are one matrix in this framework")  \
     XX(qkv_view, 0, 0, 1, "1: values are a view that keeps q, k and v as"     \
        " they were projected")                                                \
@@ -35,6 +39,7 @@
        " its loss is replaced")                                               \
     XX(packed_rest, 0, 0, 8, "bytes of an element that is not packed beside"  \
        " packed ones; 0: the computing dtype's")                              \
+    XX(scales_whole, 0, 0, 1, "1: scales of packed matrices are not sharded") \
     XX(unpack_bytes, 0, 0, 64, "bytes an element of the largest packed"       \
        " matrix while it is unpacked")                                        \
     XX(pack_bytes, 0, 0, 1024, "bytes an element of the largest matrix while" \

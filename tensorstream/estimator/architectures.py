@@ -165,6 +165,41 @@ def baichuan(config: Config) -> Numbers:
     return llama(config, fused_qkv=1)
 
 
+def bert(config: Config) -> Numbers:
+    """BERT and RoBERTa with a classifier: a norm after each sum, positions and token types."""
+    hidden = pick(config, "hidden_size")
+    layer = attention(config, qkv_bias=1, out_bias=1, mlp_bias=1, gated=0)
+    layer["ffn"] = pick(config, "intermediate_size")
+    labels = len(config.get("id2label", (0, 1)))
+    own = {
+        "norm": "layer", "norm_bias": 1, "tied": False, "head": 0,
+        "positions": pick(config, "max_position_embeddings"),
+        # token types, the pooler, the classifier
+        "extra": hidden * (pick(config, "type_vocab_size", default=2) + hidden + 1)
+        + labels * (hidden + 1),
+    }  # fmt: skip
+    return decoder(config, [layer], [0] * depth(config), **own)
+
+
+def vit(config: Config) -> Numbers:
+    """A vision transformer with a classifier: patches are its tokens, and one more."""
+    hidden, patch = pick(config, "hidden_size"), pick(config, "patch_size")
+    gated = int(bool(config.get("use_swiglu_ffn")))
+    layer = attention(
+        config, fused_qkv=1, qkv_bias=1, out_bias=1, mlp_bias=1, gated=gated, fused_gate=gated
+    )
+    layer["ffn"] = pick(config, "intermediate_size")
+    classes = config.get("num_labels", 0)
+    own = {
+        "norm": "layer", "norm_bias": 1, "tied": True, "head": 0,
+        "positions": (pick(config, "image_size") // patch) ** 2 + 1,
+        # the patches' projection, the class token, the classifier, layer scales
+        "extra": hidden * (3 * patch * patch + 2) + classes * (hidden + 1)
+        + (2 * hidden * depth(config) if config.get("layerscale_value") else 0),
+    }  # fmt: skip
+    return decoder({**config, "vocab_size": 0}, [layer], [0] * depth(config), **own)
+
+
 def moe(config: Config, layer: Numbers, **more: int) -> Numbers:
     """The layer with experts instead of its dense MLP."""
     return {
@@ -191,6 +226,7 @@ def qwen3_moe(config: Config) -> Numbers:
 
 FAMILIES: dict[str, Callable[[Config], Numbers]] = {
     "baichuan": baichuan,
+    "bert": bert,
     "chatglm": chatglm,
     "falcon": falcon,
     "gemma": gemma,
@@ -205,6 +241,7 @@ FAMILIES: dict[str, Callable[[Config], Numbers]] = {
     "qwen2_moe": qwen2_moe,
     "qwen3": qwen3,
     "qwen3_moe": qwen3_moe,
+    "vit": vit,
 }
 
 
