@@ -1,7 +1,7 @@
 """PEFT's method comparison: adapters of many kinds on one model, reserved memory.
 
-method_comparison/MetaMathQA/run.py: bf16 weights, float32 adapters without autocast, batches of 4
-cut at 768 tokens, AdamW of torch, no recomputation unless `use_gc`.
+method_comparison/MetaMathQA/run.py: bf16 weights, float32 adapters without autocast, batches
+of 4 cut at 768 tokens, AdamW of torch, no recomputation unless `use_gc`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
 
 LORA_LIKE = {"lora", "adalora", "loha", "lokr", "vera", "randlora", "vblora", "xlora"}
 PROMPTS = {"prompt_tuning", "p_tuning", "prefix_tuning", "cpt", "multitask_prompt_tuning"}
-SCALES = {"ia3", "ln_tuning", "vblora_scale"}
+SCALES = {"ia3", "ln_tuning"}
 FROM_WEIGHTS = {"fourierft", "shira", "oft", "boft", "hra", "bone", "miss", "c3a", "road",
                 "waveft", "delora", "gralora", "trainable_tokens"}  # fmt: skip
 
@@ -54,7 +54,7 @@ def adapters(config: Row) -> dict[str, Any]:
         return {"run": {"method": "full", "param_dtype": "bf16", "grad_dtype": "bf16"},
                 "optimizer_dtype": "bf16"}  # fmt: skip
     targets = look(config, "target_modules", default=("q_proj", "v_proj"))
-    if word in PROMPTS or isinstance(targets, str) and "all" not in targets:
+    if word in PROMPTS or (isinstance(targets, str) and "all" not in targets):
         targets = ("q_proj", "v_proj")
     known = {"adapter_count": int(count)} if count else {}
     if word in PROMPTS or word in SCALES:

@@ -1,6 +1,6 @@
 """LitGPT's Thunder extension: TinyLlama pretrained on 8 GPUs, max_memory_allocated / 1e9.
 
-extensions/thunder/pretrain.py: 4 sequences of 2048 tokens a GPU, 512 a step, AdamW in bf16-true.
+extensions/thunder/pretrain.py: 4 sequences of 2048 tokens a GPU, 512 a step, AdamW, all bf16.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""torchao's tables: low-bit optimizers and CPU offload on vision transformers, INT8 training."""
+"""torchao's tables: low-bit optimizers and offload on vision transformers, INT8 training."""
 
 from __future__ import annotations
 

@@ -8,6 +8,11 @@ from typing import Any
 from benchmarks.estimator_adapters import Query, Row, ask, worst
 from benchmarks.estimator_adapters.peft import look
 
+RECOMPUTE_KEYS = (
+    "ac", "activation_checkpoint", "activation_checkpointing", "ac_mode", "sac",
+    "activation_checkpoint.mode",
+)  # fmt: skip
+
 
 def claims(row: Row) -> bool:
     return "titan" in row["framework"].lower()
@@ -18,7 +23,7 @@ def tier(row: Row) -> str:
 
 
 def degree(row: Row, *names: str) -> int:
-    """A parallel degree: a number of its own, or one in a line like "FSDP 8, TP 2"."""
+    """A parallel degree: a number of its own, or one in a line such as "FSDP 8, TP 2"."""
     config = row["config"]
     found = look(config, *names)
     if isinstance(found, (int, float)) and found > 0:
@@ -31,10 +36,7 @@ def degree(row: Row, *names: str) -> int:
 
 
 def recompute(config: Row) -> str:
-    word = str(
-        look(config, "ac", "activation_checkpoint", "activation_checkpointing", "ac_mode", "sac",
-             "activation_checkpoint.mode", default="selective")
-    ).lower()  # fmt: skip
+    word = str(look(config, *RECOMPUTE_KEYS, default="selective")).lower()
     if word in ("none", "no", "false", "off", "no ac"):
         return "none"
     return "full" if "full" in word else "selective"
@@ -58,7 +60,7 @@ def queries(row: Row) -> list[Query]:
             look(
                 config, "seq_len", "seq_length", "sequence_length", "max_seq_len", default=8192
             )
-        ),  # fmt: skip
+        ),
         per_device_batch=max(1, int(batch) // (pp if pp > 1 else 1)),
         grad_accum=pp,
         dp=max(1, gpus // (tp * pp)),
