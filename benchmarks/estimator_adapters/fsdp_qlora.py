@@ -10,7 +10,7 @@ FORMATS = {"qlora": "nf4", "hf_qlora": "nf4", "custom_qlora": "nf4", "hqq_lora":
 
 
 def claims(row: Row) -> bool:
-    return "fsdp_qlora" in row["framework"].lower() or "fsdp_qlora" in row["source"].lower()
+    return "fsdp_qlora" in row["framework"].lower() or "fsdp_qlora" in row.get("source", "").lower()
 
 
 def tier(row: Row) -> str:
@@ -39,5 +39,5 @@ def queries(row: Row) -> list[Query]:
         fsdp=1,
         offload={"parameters": offload, "optimizer": offload},
     )
-    counter = "reserved" if "reserved" in row["metric"] else "allocated"
+    counter = "reserved" if "reserved" in row.get("metric", "") else "allocated"
     return [Query(tier(row), row["measured_bytes"], estimate, worst(counter))]

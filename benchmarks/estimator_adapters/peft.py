@@ -77,7 +77,7 @@ def queries(row: Row) -> list[Query]:
     config = row["config"]
     if row.get("modality", "llm") != "llm":
         raise NotCovered(f"modality {row['modality']}")
-    if any(word in row["metric"].lower() for word in ("mean", "avg", "average")):
+    if any(word in row.get("metric", "").lower() for word in ("mean", "avg", "average")):
         raise NotCovered("a mean over sequences of unknown length")
     dtype = str(look(config, "dtype", "torch_dtype", default="bfloat16"))
     packed = {"int4": "nf4", "int8": "int8"}.get(dtype)

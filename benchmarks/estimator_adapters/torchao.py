@@ -20,7 +20,7 @@ OFFLOADS = {
 
 
 def claims(row: Row) -> bool:
-    return row["framework"] in ("torch 2.4", "torch") and row["source"].startswith("pytorch/ao")
+    return row["framework"] in ("torch 2.4", "torch") and row.get("source", "").startswith("pytorch/ao")
 
 
 def tier(row: Row) -> str:

@@ -73,6 +73,6 @@ def queries(row: Row) -> list[Query]:
         constants=constants,
     )
     counter = (
-        "allocated" if "alloc" in row["metric"] or "active" in row["metric"] else "reserved"
+        "allocated" if "alloc" in row.get("metric", "") or "active" in row.get("metric", "") else "reserved"
     )
     return [Query(tier(row), row["measured_bytes"], estimate, worst(counter))]

@@ -92,7 +92,7 @@ def options(row: Row) -> dict[str, Any]:
     tokens = length * config.get("batch_size", 2)
     chunked = "chunked" in text or "see" in config
     # What has no date is of the time after NF4Tensor's repair.
-    recent = compiled or "issue" in row["source"]
+    recent = compiled or "issue" in row.get("source", "")
     return {
         "profile": "torchtune" if recent else "torchtune-eager",
         "seq_len": length,
@@ -130,5 +130,5 @@ def queries(row: Row) -> list[Query]:
         run={"optimizer_in_backward": int(early and method == "full")},
         **fields,
     )
-    counter = "reserved" if re.search(r"reserved", row["metric"]) else "allocated"
+    counter = "reserved" if re.search(r"reserved", row.get("metric", "")) else "allocated"
     return [Query(tier(row), row["measured_bytes"], estimate, worst(counter))]
