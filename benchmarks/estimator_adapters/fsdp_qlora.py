@@ -10,7 +10,7 @@ FORMATS = {"qlora": "nf4", "hf_qlora": "nf4", "custom_qlora": "nf4", "hqq_lora":
 
 
 def claims(row: Row) -> bool:
-    return "fsdp_qlora" in row["framework"].lower() or "fsdp_qlora" in row.get("source", "").lower()
+    return "fsdp_qlora" in f"{row['framework']} {row.get('source', '')}".lower()
 
 
 def tier(row: Row) -> str:

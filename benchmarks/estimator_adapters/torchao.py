@@ -20,7 +20,8 @@ OFFLOADS = {
 
 
 def claims(row: Row) -> bool:
-    return row["framework"] in ("torch 2.4", "torch") and row.get("source", "").startswith("pytorch/ao")
+    source = row.get("source", "")
+    return row["framework"] in ("torch 2.4", "torch") and source.startswith("pytorch/ao")
 
 
 def tier(row: Row) -> str:

@@ -72,7 +72,6 @@ def queries(row: Row) -> list[Query]:
         recompute=recompute(config),
         constants=constants,
     )
-    counter = (
-        "allocated" if "alloc" in row.get("metric", "") or "active" in row.get("metric", "") else "reserved"
-    )
+    allocated = re.search("alloc|active", row.get("metric", ""))
+    counter = "allocated" if allocated else "reserved"
     return [Query(tier(row), row["measured_bytes"], estimate, worst(counter))]
