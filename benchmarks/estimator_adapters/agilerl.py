@@ -10,7 +10,7 @@ import pathlib
 from typing import Any
 
 import tensorstream.estimator as estimator
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, models, worst
 from tensorstream.estimator import Model
 
 GPUS = json.loads(pathlib.Path(estimator.__file__).with_name("gpus.json").read_text("utf-8"))
@@ -33,6 +33,14 @@ def gpu(row: Row) -> dict[str, Any]:
 
 
 def model(row: Row) -> Model:
+    """The catalogue's, which knows embeddings a layer and towers; else the row's numbers."""
+    try:
+        return models.known(row["model"])
+    except ValueError:
+        return numbers(row)
+
+
+def numbers(row: Row) -> Model:
     arch = row["config"]["arch"]
     layer: dict[str, Any] = {
         "heads": arch["n_heads"],
@@ -62,21 +70,38 @@ def lora(row: Row) -> dict[str, Any]:
     return {"rank": row["config"]["lora_rank"], "target_modules": words.split(",")}
 
 
+def step_tokens(row: Row) -> int:
+    """AgileRL's rule for vLLM's max_num_batched_tokens."""
+    config = row["config"]
+    seqs, length = config["group_size"] * (config.get("n_prompts") or 1), config["seq_len"]
+    return int(min(seqs * length, max(length, seqs * 8192)))
+
+
+def resident(made: Model) -> int:
+    """What the trainer leaves on the device meanwhile: of models with towers, these and the
+    embedding, which are not among the layers that it moves to the host."""
+    towers = int(made.config.get("towers", 0))
+    if towers == 0:
+        return 0
+    return 2 * (towers + made.numbers["vocab"] * made.numbers["decoder"]["hidden"])
+
+
 def vllm(row: Row) -> list[Query]:
     config, device = row["config"], gpu(row)
-    seqs, length = config["group_size"] * (config.get("n_prompts") or 1), config["seq_len"]
+    seqs = config["group_size"] * (config.get("n_prompts") or 1)
+    made = model(row)
     estimate = ask(
-        model(row),
+        made,
         mode="generate",
         profile="vllm",
         lora={**lora(row), "dtype": "bf16"},
         run={
             "device_bytes": int(device["memory_gib"] * 2**30),
             "utilization_ppm": round(config["gpu_memory_utilization"] * 1e6),
-            # AgileRL's rule for max_num_batched_tokens.
-            "step_tokens": min(seqs * length, max(length, seqs * 8192)),
+            "step_tokens": step_tokens(row),
             "max_seqs": seqs,
             "adapter_slots": 1,
+            "resident_bytes": resident(made),
         },
         constants={"context_bytes": device["context_mib"] << 20},
     )
@@ -92,7 +117,30 @@ def vllm(row: Row) -> list[Query]:
     ]
 
 
+def trainer(row: Row) -> list[Query]:
+    config, device, made = row["config"], gpu(row), model(row)
+    group = config["group_size"] * (config.get("n_prompts") or 1)
+    batch = min(config["micro_batch"], group)
+    rows = max(128, min(4096, (256 << 20) // (4 * made.numbers["vocab"])))
+    estimate = ask(
+        made,
+        profile="agilerl",
+        # No micro-batch is larger than the rollouts there are.
+        per_device_batch=batch,
+        grad_accum=-(-group // batch),
+        seq_len=config["seq_len"],
+        lora=lora(row),
+        recompute="full",
+        loss="chunked",
+        # AgileRL's rule: a tile of 256 MiB in float32, 128 to 4,096 rows.
+        loss_chunk=rows,
+        run={"step_tokens": step_tokens(row)},
+        constants={"context_bytes": device["context_mib"] << 20},
+    )
+    return [Query(tier(row), row["measured_bytes"], estimate, worst("device"))]
+
+
 def queries(row: Row) -> list[Query]:
     if row["kind"] == "inference":
         return vllm(row)
-    raise NotCovered("trainer")
+    return trainer(row)

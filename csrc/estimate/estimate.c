@@ -7,6 +7,7 @@ static const ts_family_run families[] = {
     [TS_FAMILY_MICROBENCH] = ts_microbench_run,
     [TS_FAMILY_VLLM] = ts_vllm_run,
     [TS_FAMILY_MEGATRON] = ts_megatron_run,
+    [TS_FAMILY_RL] = ts_rl_run,
 };
 
 ts_status ts_estimate(const ts_model *model, const ts_run *run,

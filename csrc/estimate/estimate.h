@@ -27,6 +27,7 @@
 #include "formulas.h"
 #include "megatron.h"
 #include "microbench.h"
+#include "rl.h"
 #include "serve.h"
 #include "train.h"
 #include "vllm.h"
@@ -267,7 +268,7 @@ typedef struct {
 /* XX(NAME, "name"): a row here, and one in the table of estimate.c. */
 #define TS_FAMILY_MAP(XX)                                                     \
     XX(SERVE, "serve") XX(TRAIN, "train") XX(MICROBENCH, "microbench")        \
-    XX(VLLM, "vllm") XX(MEGATRON, "megatron")
+    XX(VLLM, "vllm") XX(MEGATRON, "megatron") XX(RL, "rl")
 
 #define XX(name, ...) TS_FAMILY_##name,
 typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
@@ -291,7 +292,7 @@ typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
 
 #define TS_PROFILE_MAP(XX)                                                    \
     TS_PROFILE_COMMON(XX) TS_SERVE_PROFILE(XX) TS_TRAIN_PROFILE(XX)           \
-    TS_VLLM_PROFILE(XX) TS_MEGATRON_PROFILE(XX)
+    TS_VLLM_PROFILE(XX) TS_MEGATRON_PROFILE(XX) TS_RL_PROFILE(XX)
 
 typedef struct {
     TS_PROFILE_MAP(TS_FIELD)

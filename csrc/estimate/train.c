@@ -504,6 +504,17 @@ static ts_status add_head(training *t)
 
 /* ---- a step ------------------------------------------------------------- */
 
+/* Gemma 3n and 4: a vector a layer and token, looked up and projected for all
+ * layers before the first; both, and what their norm keeps, until backward
+ * ends. */
+static ts_status add_layer_embeddings(training *t)
+{
+    ts_wide each = (ts_wide)t->model->layer_embed * t->share.layers;
+    return line(t, TS_FOR_RESIDUAL, TS_FORMULA_LAYER_EMBEDDINGS,
+                FORWARDS | BACKWARDS,
+                t->tokens * each * (2 * t->width + t->profile->norm_kept));
+}
+
 ts_status ts_train_run(const ts_model *model, const ts_run *run,
                        const ts_profile *profile, uint64_t stage,
                        ts_ledger *out, ts_error *error)
@@ -539,6 +550,7 @@ ts_status ts_train_run(const ts_model *model, const ts_run *run,
     TS_TRY(add_states(&t));
     TS_TRY(add_gathered(&t));
     TS_TRY(add_activations(&t));
+    TS_TRY(add_layer_embeddings(&t));
     TS_TRY(add_vision(&t));
     return add_head(&t);
 }

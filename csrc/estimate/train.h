@@ -87,6 +87,9 @@
     XX(WHOLE_GRADIENTS, "whole_gradients",                                    \
        "(two layers, embedding, head) * B before they are dealt out",         \
        "FSDP 2304.11277 4.3: reduce-scatter of a unit")                       \
+    XX(LAYER_EMBEDDINGS, "layer_embeddings",                                  \
+       "b s layers * width (looked up, projected, what the norm keeps)",      \
+       "transformers' Gemma3n: per_layer_inputs")                             \
     XX(OPTIMIZER, "optimizer", "trained parameters * bytes of the states",    \
        "ZeRO 1910.02054 3.1; each optimizer's own state")                     \
     XX(MASTER, "master", "trained parameters * 4",                            \

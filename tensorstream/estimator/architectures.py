@@ -224,7 +224,32 @@ def qwen3_moe(config: Config) -> Numbers:
     return decoder(config, [moe(config, layer)], [0] * depth(config), tied=False)
 
 
+def gemma4(config: Config) -> Numbers:
+    """Gemma 4's small ones: an embedding a layer, windows, layers that share keys and values.
+
+    Towers for images and sound are counted (`towers`), not what they compute.
+    """
+    layers, each = depth(config), pick(config, "hidden_size_per_layer_input", default=256)
+    hidden, shared = pick(config, "hidden_size"), pick(config, "num_kv_shared_layers")
+    period = pick(config, "sliding_window_pattern", default=6)
+    # Per layer: a gate into the embedding's width, back, and a norm.
+    layer = attention(config, qk_norm=1, norms=4, extra=2 * hidden * each + hidden)
+    layer["ffn"] = pick(config, "intermediate_size")
+    wide = 2 if config.get("use_double_wide_mlp") else 1
+    later = {**layer, "kv_shared": 1, "ffn": wide * layer["ffn"]}
+    full = {"head_dim": pick(config, "global_head_dim", default=layer["head_dim"])}
+    window = {"window": pick(config, "sliding_window")}
+    kinds = [layer | window, layer | full, later | window, later | full]
+    pattern = [
+        2 * int(i >= layers - shared) + int((i + 1) % period == 0) for i in range(layers)
+    ]
+    towers = pick(config, "towers", default=0)
+    own = {"extra": layers * hidden * each + towers, "tied": True}
+    return {**decoder(config, kinds, pattern, **own), "layer_embed": each, "softcap": 1}
+
+
 FAMILIES: dict[str, Callable[[Config], Numbers]] = {
+    "gemma4": gemma4,
     "baichuan": baichuan,
     "bert": bert,
     "chatglm": chatglm,
