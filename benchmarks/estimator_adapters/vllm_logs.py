@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tensorstream.estimator import Estimate, Model
-
 from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, component
+from tensorstream.estimator import Estimate, Model
 
 PROFILES = {"vLLM": "vllm", "SGLang": "sglang", "llama.cpp": "llama.cpp"}
 FORMATS = {"bf16": "bf16", "f16": "fp16", "fp16": "fp16", "fp8 NSA": "fp8", "fp8": "fp8"}
@@ -36,7 +35,9 @@ def cells(row: Row) -> Model | str:
 
 def cache(row: Row) -> list[Query]:
     config = row["config"]
-    tokens = next((config[k] for k in ("gpu_kv_tokens", "kv_tokens", "n_ctx") if k in config), 0)
+    tokens = next(
+        (config[k] for k in ("gpu_kv_tokens", "kv_tokens", "n_ctx") if k in config), 0
+    )
     if tokens == 0:
         raise NotCovered("no number of tokens")
     kind = FORMATS.get(config["kv_dtype"])
