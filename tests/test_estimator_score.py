@@ -43,6 +43,13 @@ def test_the_page_shows_the_committed_figures() -> None:
 
 def test_a_row_that_cannot_be_expressed_is_listed() -> None:
     row = {"id": "x", "framework": "abacus", "kind": "training", "measured_bytes": 1}
+    row |= {
+        "source": "a wall",
+        "model": "beads",
+        "config": {},
+        "metric": "rows",
+        "modality": "llm",
+    }
     scored, missing = scorer.score([row])
     assert not scored
     assert missing == [scorer.Missing("x", "other", "no adapter for abacus (training)")]
