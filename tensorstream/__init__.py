@@ -30,6 +30,7 @@ from tensorstream._core import (
 from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, Layer, TensorInfo, Verification
 from tensorstream.compression import FrameInfo, compress, decompress, frame_info
+from tensorstream.converting import Conversion, convert
 from tensorstream.monitor import MemoryMonitor, MemorySample, memory
 from tensorstream.progress import Progress
 from tensorstream.quantizing import QuantizationError, QuantizedTensor, dequantize, quantize
@@ -62,6 +63,7 @@ __all__ = [
     "Checkpoint",
     "Chunk",
     "ChunkMetadata",
+    "Conversion",
     "CorruptionError",
     "EncodedChunk",
     "EncodingStatistics",
@@ -91,6 +93,7 @@ __all__ = [
     "Writer",
     "__version__",
     "compress",
+    "convert",
     "create",
     "create_streaming_processor",
     "decompress",

@@ -1,7 +1,7 @@
-"""The command line: ``tensorstream info | stream | stats | verify | plan``.
+"""The command line: ``tensorstream info | stream | stats | verify | plan | convert ...``.
 
-Each command reads one checkpoint, prints a table or, with ``--json``, one JSON object,
-and tells by its exit status how it went.
+Each command prints a table or, with ``--json``, one JSON object, and tells by its exit status
+how it went.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from tensorstream import _core
+from tensorstream import _core, registry
 from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, TensorInfo
+from tensorstream.converting import Conversion, convert
 from tensorstream.selection import KINDS, MARKS, Selection
 from tensorstream.streaming import DEFAULT_BUDGET, Stream, TensorStats
 from tensorstream.tables import facts, number, plural, print_json, rate_text, shown, table
@@ -139,6 +140,28 @@ def _parser() -> argparse.ArgumentParser:
     plan = _command(commands, "plan", run_plan, "what stream would do, without reading")
     _add_streaming(plan)
     plan.add_argument("--tensors", action="store_true", help="list the tensors in order")
+
+    convert = _command(
+        commands, "convert", run_convert, "write it in another format, in constant memory"
+    )
+    convert.add_argument(
+        "target", help="a path ending in .safetensors, .gguf or .npz, or a folder"
+    )
+    _add_converting(convert)
+    _add_progress(convert)
+
+    listed = commands.add_parser(
+        "registry",
+        help="what was converted here",
+        description="What `convert` did: source, encoder, sizes, digest, rate and time.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    listed.set_defaults(run=run_registry)
+    listed.add_argument("--path", metavar="FILE", help=f"default: {registry.default_path()}")
+    listed.add_argument(
+        "--json", action="store_true", help="one JSON object instead of a table"
+    )
     return parser
 
 
@@ -204,6 +227,56 @@ def _add_reading(group: Any) -> None:
     group.add_argument(
         "--engine", choices=ENGINES, default="auto", help="how to read (default: auto)"
     )
+
+
+def _add_converting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what becomes of it")
+    group.add_argument(
+        "--format",
+        choices=("safetensors", "gguf", "npz"),
+        help="where the suffix does not tell",
+    )
+    group.add_argument("--dtype", help="of floats: bfloat16, float16, float8_e4m3fn ...")
+    group.add_argument(
+        "--quantize", action="append", metavar="[PATTERN=]SCHEME",
+        help="of matrices: q8_0, q4_k, e4m3 ...; with a pattern of names, the first that "
+        "matches counts, and PATTERN=none leaves those alone",
+    )  # fmt: skip
+    group.add_argument(
+        "--compression", choices=("fast", "portable", "small", "raw"),
+        help="without loss, in safetensors",
+    )  # fmt: skip
+    group.add_argument("--shard-size", metavar="SIZE", help="several files and an index")
+    group.add_argument(
+        "--metadata", action="append", type=_pair, metavar="KEY=TEXT", help="more metadata"
+    )
+    group.add_argument(
+        "--budget", default="256MiB", metavar="SIZE",
+        help="memory for everything on the way (default: 256MiB)",
+    )  # fmt: skip
+    group.add_argument(
+        "--registry", metavar="FILE", help="note it there instead of in the user's registry"
+    )
+    group.add_argument("--no-registry", action="store_true", help="note it nowhere")
+    _add_reading(group)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: metadata is given as KEY=TEXT")
+    return key, value
+
+
+def _quantize_rules(words: list[str] | None) -> dict[str, str | None] | None:
+    """{pattern: scheme} in the order given; a scheme alone is for all."""
+    if words is None:
+        return None
+    rules: dict[str, str | None] = {}
+    for word in words:
+        pattern, _, scheme = word.rpartition("=")
+        rules[pattern or "*"] = None if scheme.lower() == "none" else scheme
+    return rules
 
 
 def _add_progress(parser: argparse.ArgumentParser) -> None:
@@ -695,4 +768,65 @@ def run_plan(args: argparse.Namespace) -> int:
         print(plan)
         if args.tensors and plan.names:
             print(f"\n{_tensor_table(checkpoint[name] for name in plan.names)}")
+    return OK
+
+
+# -- convert, registry -------------------------------------------------------------------------
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    record: Any = False if args.no_registry else args.registry or True
+    with Checkpoint(args.source) as checkpoint:
+        done = convert(
+            checkpoint, args.target, **_filters(args), format=args.format, dtype=args.dtype,
+            quantize=_quantize_rules(args.quantize), compression=args.compression,
+            shard_size=args.shard_size, metadata=dict(args.metadata or ()), budget=args.budget,
+            threads=args.threads, engine=args.engine, progress=_progress(args), record=record,
+        )  # fmt: skip
+    if args.json:
+        found = {**done._asdict(), "path": os.fspath(done.path)}
+        print_json({"source": args.source, **found, "ratio": done.ratio, "rate": done.rate})
+    else:
+        _print_conversion(done, args)
+    return OK
+
+
+def _print_conversion(done: Conversion, args: argparse.Namespace) -> None:
+    size, seconds = format_size(done.bytes_in), done.seconds
+    rate = rate_text(done.bytes_in, seconds)
+    kinds = ", ".join(f"{count} {dtype}" for dtype, count in done.dtypes.items())
+    lines = {
+        "read": f"{size} in {seconds:.2f} s, {rate}",
+        "wrote": f"{shown(os.fspath(done.path))}, {format_size(done.bytes_out)} "
+        f"({done.ratio:.1%})",
+        "holding": f"{plural(done.tensors, 'tensor')}, {done.parameters:,} parameters: {kinds}",
+        "digest": done.digest,
+    }
+    print(shown(args.source))
+    print(facts(lines.items()))
+
+
+def run_registry(args: argparse.Namespace) -> int:
+    entries = registry.read(args.path)
+    totals = registry.statistics(entries)
+    if args.json:
+        print_json({"entries": [dataclasses.asdict(one) for one in entries], "totals": totals})
+        return OK
+    if entries:
+        heads = ("time", "source", "target", "encoder", "in", "out", "rate")
+        rows = [
+            (
+                one.time,
+                shown(os.path.basename(one.source)),
+                shown(os.path.basename(one.target)),
+                shown(one.encoder),
+                format_size(one.bytes_in),
+                f"{one.ratio:.1%}",
+                f"{one.rate / 1e9:.2f} GB/s",
+            )
+            for one in entries
+        ]
+        print(f"{table(heads, rows)}\n")
+    size = format_size(totals["bytes_in"])
+    print(f"{plural(len(entries), 'checkpoint')} encoded, {size} into {totals['ratio']:.1%}")
     return OK

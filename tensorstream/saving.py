@@ -171,6 +171,7 @@ class Writer:
     Attributes:
         metadata: may be added to and changed until the end.
         path: of the file to open afterwards: the one asked for, or the index of shards.
+        files: all that were written, once it is closed.
     """
 
     def __init__(
@@ -192,6 +193,7 @@ class Writer:
                 shard_size = FOLDER_SHARDS
         self.format = format_of(place, format)
         self.path = place
+        self.files: list[pathlib.Path] = []
         self._base = place
         self._limit = _shard_limit(self.format, shard_size)
         size = _budget(budget, LEAST_BUDGET if compression is None else LEAST_PACKING)
@@ -367,6 +369,7 @@ class Writer:
         old = _old_shards(self._base)
         if len(self._shards) == 1:
             self._shards[0].publish()
+            self.files = [self._base]
             _remove(old)
             return
         names = _shard_names(self._base, len(self._shards))
@@ -381,7 +384,8 @@ class Writer:
         text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
         self.path = _index_of(self._base)
         _core.write_file(self.path, text.encode())
-        _remove([*old, self._base], keep=[self.path, *map(self._base.with_name, names)])
+        self.files = [self.path, *map(self._base.with_name, names)]
+        _remove([*old, self._base], keep=self.files)
 
     def __enter__(self) -> Writer:
         return self

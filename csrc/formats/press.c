@@ -209,6 +209,19 @@ static uint32_t chunk_elements(const ts_press *press, ts_dtype dtype)
     return (uint32_t)ts_min(blocks * count, TS_FRAME_CHUNK);
 }
 
+/* A tensor that is no whole chunk says so: who reads it takes memory for the
+ * chunk that the frame tells. */
+static uint32_t chunk_for(const ts_press *press, ts_dtype dtype, uint32_t ndim,
+                          const uint64_t *shape)
+{
+    uint64_t most = chunk_elements(press, dtype), elements = 1;
+
+    for (uint32_t i = 0; i < ndim; i++)
+        if (!ts_mul(elements, shape[i], &elements)) return (uint32_t)most;
+    elements = ts_max(elements, ts_dtype_block_count(dtype));
+    return (uint32_t)ts_min(elements, most);
+}
+
 static uint32_t depth_for(const ts_press *press, size_t slot_size)
 {
     uint64_t scratch =
@@ -344,7 +357,8 @@ ts_status ts_press_begin(ts_press *press, ts_output *output, ts_dtype dtype,
 {
     ts_frame_spec spec = {.dtype = dtype, .mode = press->mode, .ndim = ndim,
                           .shape = shape,
-                          .chunk_elements = chunk_elements(press, dtype)};
+                          .chunk_elements =
+                              chunk_for(press, dtype, ndim, shape)};
 
     TS_TRY(check_process(press, error));
     ts_frame_writer_free(press->writer);

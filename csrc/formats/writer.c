@@ -51,7 +51,7 @@ static ts_status start(ts_writer *writer, const char *path,
 {
     TS_TRY(find_format(options->format, &writer->format, error));
     TS_TRY(ts_arena_new(&writer->arena, error));
-    if (options->digests)
+    if (options->digests && !options->packed) /* a frame has its own */
         TS_TRY(ts_checksum_new(TS_CHECKSUM_XXH3, &writer->checksum, error));
     if (options->format == TS_FORMAT_NPZ)
         TS_TRY(ts_checksum_new(TS_CHECKSUM_CRC32, &writer->crc32, error));
