@@ -24,11 +24,13 @@
 #include "core/base.h"
 #include "core/status.h"
 
+#include "dialect.h"
 #include "formulas.h"
 #include "megatron.h"
 #include "microbench.h"
 #include "rl.h"
 #include "serve.h"
+#include "tape.h"
 #include "train.h"
 #include "vllm.h"
 #include "words.h"
@@ -138,7 +140,8 @@ typedef enum { TS_FORMULA_MAP(XX) TS_FORMULA_COUNT } ts_formula;
     XX(router_bias, 0, 0, 1, "1: the router has a bias")                      \
     XX(norms, 2, 0, 8, "norms over the hidden size")                          \
     XX(parallel, 0, 0, 1, "1: attention and MLP from one norm")               \
-    XX(extra, 0, 0, TS_BYTES, "parameters no other field tells of")
+    XX(extra, 0, 0, TS_BYTES, "parameters no other field tells of")           \
+    TS_LAYER_DIALECT(XX)
 
 /* A pile of layers: the decoder, an encoder, a vision tower. */
 #define TS_STACK_MAP(XX)                                                      \
@@ -252,7 +255,8 @@ enum {
     XX(images, 0, 0, TS_DIM, "of one sequence")                               \
     XX(image_patches, 0, 0, TS_TOKENS, "of one image")                        \
     XX(train_vision, 0, 0, 1, "1: the tower trains as well")                  \
-    XX(vision_recompute, 0, 0, 1, "1: the tower keeps layer inputs only")
+    XX(vision_recompute, 0, 0, 1, "1: the tower keeps layer inputs only")     \
+    XX(host, 0, 0, 1, "1: on the processor, whose kernels keep other things")
 
 /* A family may add fields of its own: its header lists them. */
 #define TS_RUN_MAP(XX)                                                        \
@@ -367,6 +371,21 @@ ts_status ts_adapter_parameters(const ts_model *model, const ts_run *run,
 ts_status ts_kv_bytes(const ts_model *model, const ts_run *run,
                       const ts_profile *profile, uint64_t tokens, uint64_t *out,
                       ts_error *error);
+
+/* ---- one layer, tensor by tensor --------------------------------------- */
+
+typedef enum {
+    TS_STACK_DECODER, TS_STACK_ENCODER, TS_STACK_VISION, TS_STACK_COUNT
+} ts_stack_name;
+
+/* Every tensor that one layer of a stack keeps for its backward pass, under
+ * torch and transformers (saved.h).  The layer after the last is what follows
+ * the decoder: norm, head and loss.  grad: the layer's input needs a
+ * gradient, as it does unless nothing before it trains.  TS_ARGUMENT when
+ * there is no such layer, or bytes do not fit. */
+ts_status ts_saved_tensors(const ts_model *model, const ts_run *run,
+                        unsigned stack, uint64_t layer, bool grad,
+                        ts_tape *out, ts_error *error);
 
 /* ---- fields by name --------------------------------------------------- */
 

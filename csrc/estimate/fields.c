@@ -45,6 +45,14 @@ static const char *const optimizer_words[] = {TS_OPTIMIZER_WORDS(XX) NULL};
 static const char *const family_words[] = {TS_FAMILY_MAP(XX) NULL};
 static const char *const kernel_words[] = {TS_KERNEL_WORDS(XX) NULL};
 static const char *const provider_words[] = {TS_PROVIDER_WORDS(XX) NULL};
+static const char *const norm_code_words[] = {TS_NORM_CODE_WORDS(XX) NULL};
+static const char *const order_words[] = {TS_NORM_ORDER_WORDS(XX) NULL};
+static const char *const act_words[] = {TS_ACT_WORDS(XX) NULL};
+static const char *const rope_words[] = {TS_ROPE_WORDS(XX) NULL};
+static const char *const kv_cut_words[] = {TS_KV_CUT_WORDS(XX) NULL};
+static const char *const mask_words[] = {TS_MASK_WORDS(XX) NULL};
+static const char *const softmax_words[] = {TS_SOFTMAX_WORDS(XX) NULL};
+static const char *const router_words[] = {TS_ROUTER_WORDS(XX) NULL};
 static const char *const instant_words[] = {TS_INSTANT_WORDS(XX) NULL};
 static const char *const component_words[] = {TS_COMPONENT_WORDS(XX) NULL};
 static const char *const counter_words[] = {TS_COUNTER_WORDS(XX) NULL};
@@ -64,6 +72,11 @@ static const struct {
     {"state_dtype", number_words},    {"adapter_dtype", number_words},
     {"kv_format", number_words},      {"kernel", kernel_words},
     {"provider", provider_words},
+    {"norm_code", norm_code_words},
+    {"norm_order", order_words},      {"act", act_words},
+    {"rope", rope_words},             {"mask", mask_words},
+    {"softmax", softmax_words},       {"router", router_words},
+    {"kv_cut", kv_cut_words},
 };
 
 const char *const *ts_field_words(const char *field)

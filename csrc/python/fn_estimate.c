@@ -193,6 +193,14 @@ static bool read_question(ts_state *state, PyObject *model, PyObject *run,
 
 /* ---- to Python --------------------------------------------------------- */
 
+/* Append value, give it up; false with an exception when it is NULL. */
+static bool append(PyObject *list, PyObject *value)
+{
+    bool good = value != NULL && PyList_Append(list, value) == 0;
+    Py_XDECREF(value);
+    return good;
+}
+
 static PyObject *number(uint64_t value)
 {
     return PyLong_FromUnsignedLongLong(value);
@@ -408,6 +416,50 @@ static PyObject *kv_bytes(PyObject *module, PyObject *args)
     return number(bytes);
 }
 
+/* ---- one layer --------------------------------------------------------- */
+
+static PyObject *kept(const ts_tape *tape)
+{
+    static const ts_component components[] = {
+        [TS_TAPE_ATTENTION] = TS_FOR_ATTENTION,
+        [TS_TAPE_MLP] = TS_FOR_MLP,
+        [TS_TAPE_RESIDUAL] = TS_FOR_RESIDUAL,
+    };
+    PyObject *list = PyList_New(0);
+
+    for (uint32_t i = 1; list != NULL && i < tape->count; i++) {
+        const ts_kept *storage = &tape->storages[i];
+        if (storage->what == NULL) continue;
+        if (!append(list, Py_BuildValue(
+                              "(IKs)", (unsigned)components[storage->part],
+                              (unsigned long long)storage->bytes,
+                              storage->what)))
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *saved_tensors(PyObject *module, PyObject *args)
+{
+    ts_state *state = ts_state_of(module);
+    PyObject *model, *run;
+    unsigned stack, layer;
+    int grad;
+    question asked;
+    ts_tape tape;
+    ts_error error;
+
+    if (!PyArg_ParseTuple(args, "OOIIp:saved_tensors", &model, &run, &stack,
+                          &layer, &grad)
+        || !read_question(state, model, run, NULL, &asked))
+        return NULL;
+    if (ts_saved_tensors(&asked.model, &asked.run, stack, layer, grad, &tape,
+                      &error)
+        != TS_OK)
+        return ts_py_raise(state, &error);
+    return kept(&tape);
+}
+
 /* ---- what there is ----------------------------------------------------- */
 
 static PyObject *words_of(const char *field)
@@ -421,14 +473,6 @@ static PyObject *words_of(const char *field)
         Py_XDECREF(word);
     }
     return list;
-}
-
-/* Append value, give it up; false with an exception when it is NULL. */
-static bool append(PyObject *list, PyObject *value)
-{
-    bool good = value != NULL && PyList_Append(list, value) == 0;
-    Py_XDECREF(value);
-    return good;
 }
 
 static PyObject *field_list(const ts_field *fields, size_t count)
@@ -514,6 +558,9 @@ PyMethodDef ts_py_estimates[] = {
     {"kv_bytes", kv_bytes, METH_VARARGS,
      "kv_bytes(model, run, profile, tokens, /)\n--\n\n"
      "Bytes of keys and values of one sequence on one rank."},
+    {"saved_tensors", saved_tensors, METH_VARARGS,
+     "saved_tensors(model, run, stack, layer, grad, /)\n--\n\n"
+     "(component, bytes, what) of each tensor a layer keeps for backward."},
     {"estimate_fields", estimate_fields, METH_NOARGS,
      "estimate_fields()\n--\n\n"
      "Every field, word, component, instant and formula there is."},

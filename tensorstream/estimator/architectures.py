@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tensorstream.estimator import names
+from tensorstream.estimator import decoders, dialects, names
 
 Config = Mapping[str, Any]
 Numbers = dict[str, Any]
@@ -167,6 +167,8 @@ def baichuan(config: Config) -> Numbers:
 
 def bert(config: Config) -> Numbers:
     """BERT and RoBERTa with a classifier: a norm after each sum, positions and token types."""
+    if any(str(name).endswith("ForMaskedLM") for name in config.get("architectures") or ()):
+        return decoders.masked(config)
     hidden = pick(config, "hidden_size")
     layer = attention(config, qkv_bias=1, out_bias=1, mlp_bias=1, gated=0)
     layer["ffn"] = pick(config, "intermediate_size")
@@ -266,7 +268,9 @@ FAMILIES: dict[str, Callable[[Config], Numbers]] = {
     "qwen2_moe": qwen2_moe,
     "qwen3": qwen3,
     "qwen3_moe": qwen3_moe,
+    "roberta": bert,
     "vit": vit,
+    **decoders.DECODERS,
 }
 
 
@@ -285,4 +289,4 @@ def numbers(config: Config) -> Numbers:
             f"unknown model type {kind!r}.{names.near(kind, FAMILIES)} "
             f"Known: {', '.join(sorted(FAMILIES))}"
         )
-    return FAMILIES[kind](config)
+    return dialects.apply(config, FAMILIES[kind](config))
