@@ -131,10 +131,10 @@ static void put_raw(job *it, const uint8_t *symbols, size_t count,
         it->data = aligned;
     }
     if (!has_room(it, size)) return;
-    if (bits == 8)
-        memcpy(it->out + it->data, symbols, size);
-    else
+    if (bits < 8)
         it->with->pack(symbols, count, bits, it->out + it->data);
+    else if (symbols != it->out + it->data)
+        memmove(it->out + it->data, symbols, size); /* see place_planes */
     put_plane(it, TS_CODER_RAW, 0, size);
 }
 
@@ -153,34 +153,30 @@ static size_t try_rans(job *it, const ts_rans_model *model,
                        size_t count, size_t room)
 {
     ts_rest before = it->rest;
-    uint8_t *numbered = ts_rest_take(&it->rest, count + TS_RANS_LANES);
-    uint8_t *spare = ts_rest_take(&it->rest, 2 * count + 512);
+    uint8_t *spare = ts_rest_take(&it->rest, 3 * count + 768);
     size_t size = 0;
 
     room = (size_t)ts_min(room, it->room - it->data);
-    if (numbered != NULL && spare != NULL) {
-        memcpy(numbered, symbols, count);
-        size = ts_rans_write(model, sample, numbered, count, spare,
-                             it->out + it->data, room);
-    }
+    if (spare != NULL)
+        size = ts_rans_write(
+            model, sample, symbols, count,
+            ts_rans_spread(ts_packer_next(it->packer), count), spare,
+            it->out + it->data, room);
     it->rest = before;
     return size;
 }
 
 static size_t try_zstd(job *it, int level, const uint8_t *symbols,
-                       size_t count, unsigned bits, size_t room)
+                       size_t count, unsigned bits, uint8_t *out, size_t room)
 {
     ts_rest before = it->rest;
     const uint8_t *bytes = raw_bytes(it, symbols, count, bits);
     size_t size = (size_t)ts_plane_bytes(count, bits), made = 0;
 
-    room = (size_t)ts_min(room, it->room - it->data);
     if (bytes != NULL)
         made = level == 0
-                   ? ts_zstd_literals(it->packer, bytes, size,
-                                      it->out + it->data, room)
-                   : ts_zstd_matches(it->packer, level, bytes, size,
-                                     it->out + it->data, room);
+                   ? ts_zstd_literals(it->packer, bytes, size, out, room)
+                   : ts_zstd_matches(it->packer, level, bytes, size, out, room);
     it->rest = before;
     return made;
 }
@@ -219,13 +215,16 @@ static uint64_t estimated(uint64_t cost, size_t count)
 static uint64_t probe(job *it, int level, const uint8_t *symbols, size_t count,
                       unsigned bits)
 {
-    size_t some = (size_t)ts_min(PROBE, count);
+    ts_rest before = it->rest;
+    size_t some = (size_t)ts_min(PROBE, count), made = 0;
     size_t from = (count - some) / 2 / 8 * 8;
-    uint64_t raw = ts_plane_bytes(some, bits);
-    size_t made = try_zstd(it, level, symbols + from, some, bits, SIZE_MAX);
+    size_t raw = (size_t)ts_plane_bytes(some, bits);
+    uint8_t *out = ts_rest_take(&it->rest, raw);
 
-    if (made == 0 || made >= raw) return UINT64_MAX;
-    return made * (uint64_t)count / some;
+    if (out != NULL)
+        made = try_zstd(it, level, symbols + from, some, bits, out, raw);
+    it->rest = before;
+    return made == 0 ? UINT64_MAX : made * (uint64_t)count / some;
 }
 
 static void consider_rans(const ts_sample *sample, unsigned bits, size_t count,
@@ -253,6 +252,9 @@ static choice choose(job *it, const uint8_t *symbols, size_t count,
     uint64_t order0 = entropy(sample);
 
     best.size = worth(best.size, 64);
+    if (it->mode == TS_PACK_FAST
+        && estimated(order0, count) > best.size + FIXED)
+        return best; /* most planes of a mantissa end here */
     if (it->mode != TS_PACK_PORTABLE) {
         consider_rans(sample, 7, count, &best);
         if (small) consider_rans(sample, 8, count, &best);
@@ -275,17 +277,33 @@ static choice choose(job *it, const uint8_t *symbols, size_t count,
     return best;
 }
 
-/* One plane, in the way chosen, or RAW when that turns out to be no larger. */
+/* Symbols that lie where the packed ones are to go. */
+static const uint8_t *out_of_the_way(job *it, const uint8_t *symbols,
+                                     size_t count)
+{
+    if (symbols < it->out || symbols >= it->out + it->room) return symbols;
+    uint8_t *copy = ts_rest_take(&it->rest, count);
+    if (copy != NULL) memcpy(copy, symbols, count);
+    it->full |= copy == NULL;
+    return copy;
+}
+
+/* One plane, in the way chosen, or RAW when that turns out to be no smaller. */
 static void put_chosen(job *it, const uint8_t *symbols, size_t count,
                        unsigned bits, const ts_sample *sample,
                        const choice *how)
 {
     size_t raw = (size_t)ts_plane_bytes(count, bits), made = 0;
 
+    if (how->coder != TS_CODER_RAW)
+        symbols = out_of_the_way(it, symbols, count);
+    if (it->full) return;
     if (how->coder == TS_CODER_RANS)
         made = try_rans(it, &how->model, sample, symbols, count, raw);
     else if (how->coder != TS_CODER_RAW)
-        made = try_zstd(it, how->level, symbols, count, bits, raw);
+        made = try_zstd(it, how->level, symbols, count, bits,
+                        it->out + it->data,
+                        (size_t)ts_min(raw, it->room - it->data));
     if (made == 0 || made >= raw)
         put_raw(it, symbols, count, bits);
     else
@@ -402,6 +420,27 @@ static void pack_top(job *it, const array *of, const uint8_t *upper,
         pack_plane(it, upper, of->count, 8 - plan->low);
 }
 
+/* Where the planes of an array go: those below the top byte straight to where
+ * they will lie if they stay as they are, as most do.  When one gets smaller
+ * the next ones move down; nothing is ever written over symbols that are
+ * still needed, because data never overtakes them. */
+static bool place_planes(job *it, const array *of, uint8_t **planes)
+{
+    size_t at = (size_t)ts_round_up(it->data, TS_FRAME_ALIGN);
+    size_t lower = (of->width - 1) * of->count;
+    bool direct = of->count >= 4096 && of->count % TS_FRAME_ALIGN == 0
+               && at + lower <= it->room;
+
+    memset(it->out + it->data, 0, direct ? at - it->data : 0);
+    for (unsigned k = 0; k < of->width; k++) {
+        planes[k] = direct && k > 0
+                        ? it->out + at + (k - 1) * of->count
+                        : ts_rest_take(&it->rest, of->count + TS_FRAME_ALIGN);
+        if (planes[k] == NULL) return false;
+    }
+    return true;
+}
+
 /* Planes in the order of their heads; returns the layout. */
 static uint8_t pack_planes(job *it, const array *of)
 {
@@ -409,10 +448,7 @@ static uint8_t pack_planes(job *it, const array *of)
     ts_rest before = it->rest;
     top_plan plan;
 
-    for (unsigned k = 0; k < of->width; k++) {
-        planes[k] = ts_rest_take(&it->rest, of->count + TS_FRAME_ALIGN);
-        it->full |= planes[k] == NULL;
-    }
+    it->full |= !place_planes(it, of, planes);
     upper = ts_rest_take(&it->rest, of->count);
     lower = ts_rest_take(&it->rest, of->count);
     it->full |= upper == NULL || lower == NULL;
@@ -484,7 +520,7 @@ static bool is_zero(const uint8_t *element, unsigned width)
 /* Is a quarter of a sample zero, but not all of it? */
 static bool looks_sparse(const array *of)
 {
-    size_t step = of->count / 1024 + 1, seen = 0, zeros = 0;
+    size_t step = of->count / 256 + 1, seen = 0, zeros = 0;
 
     for (size_t i = 0; i < of->count; i += step, seen++)
         zeros += is_zero(of->bytes + i * of->width, of->width);
@@ -567,18 +603,32 @@ static uint64_t element_at(const array *of, size_t i)
     return value;
 }
 
+/* Does a sample have more than `most` distinct elements for sure?  Elements
+ * that share a bit count as one, so the answer errs towards no. */
+static bool has_many(const array *of, unsigned most)
+{
+    uint64_t bits[64] = {0};
+    size_t step = of->count / 1024 + 1;
+    unsigned distinct = 0;
+
+    for (size_t i = 0; i < of->count && distinct <= most; i += step) {
+        uint64_t hash = element_at(of, i) * 0x9E3779B97F4A7C15u >> 52;
+        uint64_t bit = (uint64_t)1 << hash % 64;
+        distinct += (bits[hash / 64] & bit) == 0;
+        bits[hash / 64] |= bit;
+    }
+    return distinct > most;
+}
+
 /* All distinct elements, when they are few; a sample says no fast. */
 static bool collect(const array *of, palette *out)
 {
-    size_t step = of->count / 1024 + 1;
-
     out->count = 0;
     out->most = of->width == 1 ? 4 : 256;
-    if (of->count < 1024) return false;
-    for (size_t i = 0; i < of->count; i += step)
-        if (!learn(out, element_at(of, i))) return false;
+    if (of->count < 1024 || has_many(of, out->most)) return false;
     uint64_t last = element_at(of, 0);
-    for (size_t i = 0; i < of->count; i++) {
+    (void)learn(out, last);
+    for (size_t i = 1; i < of->count; i++) {
         uint64_t value = element_at(of, i);
         if (value == last) continue;
         if (!learn(out, value)) return false;

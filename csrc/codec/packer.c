@@ -15,6 +15,7 @@ struct ts_packer {
     room planes, part;
     ZSTD_CCtx *cctx; /* owned, or NULL */
     ZSTD_DCtx *dctx; /* owned, or NULL */
+    ts_next next;    /* borrowed: only ever prefetched */
 };
 
 ts_status ts_packer_new(ts_packer **out, ts_error *error)
@@ -45,6 +46,15 @@ ZSTD_DCtx *ts_packer_dctx(ts_packer *packer)
 {
     if (packer->dctx == NULL) packer->dctx = ZSTD_createDCtx();
     return packer->dctx;
+}
+
+void ts_packer_expect(ts_packer *packer, ts_next next) { packer->next = next; }
+
+ts_next ts_packer_next(ts_packer *packer)
+{
+    ts_next next = packer->next;
+    packer->next = (ts_next){NULL, 0};
+    return next;
 }
 
 static uint8_t *grow(room *it, size_t size)

@@ -2,63 +2,9 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
-#define AVX512                                                                \
-    __attribute__((target(                                                    \
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi2")))
-#define INLINE static inline __attribute__((always_inline)) AVX512
+#include "planes_avx512.h"
 
 enum { STEP = 64, MOST_WIDTH = 8 }; /* elements at a time, bytes of one */
-
-/* ---- orders of lanes -------------------------------------------------- */
-
-static const uint8_t counted[64] = {
-    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
-    48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
-
-INLINE __m512i count8(void) { return _mm512_loadu_si512(counted); }
-
-INLINE __m512i count16(void)
-{
-    return _mm512_cvtepu8_epi16(
-        _mm256_loadu_si256((const __m256i *)counted));
-}
-
-INLINE __m512i count32(void)
-{
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)counted));
-}
-
-/* Two vectors' lanes in turns: 0, n, 1, n + 1 ...; the second half of them
- * begins n / 2 further on. */
-INLINE __m512i zip8(int half)
-{
-    __m512i i = count8(), one = _mm512_set1_epi8(1);
-    __m512i lane = _mm512_and_si512(_mm512_srli_epi16(i, 1),
-                                    _mm512_set1_epi8(63));
-    __m512i other = _mm512_slli_epi16(_mm512_and_si512(i, one), 6);
-    return _mm512_add_epi8(_mm512_or_si512(lane, other),
-                           _mm512_set1_epi8((char)(32 * half)));
-}
-
-INLINE __m512i zip16(int half)
-{
-    __m512i i = count16(), one = _mm512_set1_epi16(1);
-    __m512i other = _mm512_slli_epi16(_mm512_and_si512(i, one), 5);
-    return _mm512_add_epi16(_mm512_or_si512(_mm512_srli_epi16(i, 1), other),
-                            _mm512_set1_epi16((short)(16 * half)));
-}
-
-INLINE __m512i zip32(int half)
-{
-    __m512i i = count32(), one = _mm512_set1_epi32(1);
-    __m512i other = _mm512_slli_epi32(_mm512_and_si512(i, one), 4);
-    return _mm512_add_epi32(_mm512_or_si512(_mm512_srli_epi32(i, 1), other),
-                            _mm512_set1_epi32(8 * half));
-}
 
 /* Every second lane of two vectors, from the first or the second on. */
 INLINE __m512i unzip8(int odd)
@@ -80,10 +26,6 @@ INLINE __m512i unzip32(int odd)
 }
 
 /* ---- elements to planes ----------------------------------------------- */
-
-typedef struct {
-    __m512i a, b;
-} two;
 
 /* The bytes of 64 words as two vectors of 64: upper, lower. */
 INLINE two bytes_of(two words)
@@ -142,16 +84,6 @@ INLINE void split8(const uint8_t *in, bool rotated, uint8_t *const *planes,
     split4(low, false, planes + 4, at);
 }
 
-INLINE __m512i rotated8(__m512i x, int left)
-{
-    __m512i upper = _mm512_and_si512(_mm512_slli_epi16(x, (unsigned)left),
-                                     _mm512_set1_epi8((char)(0xFF << left)));
-    __m512i lower =
-        _mm512_and_si512(_mm512_srli_epi16(x, (unsigned)(8 - left)),
-                         _mm512_set1_epi8((char)(0xFF >> (8 - left))));
-    return _mm512_or_si512(upper, lower);
-}
-
 INLINE void split_step(const uint8_t *in, unsigned width, bool rotated,
                        uint8_t *const *planes, size_t at)
 {
@@ -196,38 +128,14 @@ static AVX512 void split(const uint8_t *in, size_t count, unsigned width,
 
 /* ---- planes to elements ----------------------------------------------- */
 
-INLINE two words_from(const uint8_t *upper, const uint8_t *lower)
-{
-    __m512i high = _mm512_loadu_si512(upper), low = _mm512_loadu_si512(lower);
-    return (two){_mm512_permutex2var_epi8(low, zip8(0), high),
-                 _mm512_permutex2var_epi8(low, zip8(1), high)};
-}
-
-INLINE two rotated_right(two words, bool rotated)
-{
-    if (!rotated) return words;
-    return (two){_mm512_shrdi_epi16(words.a, words.a, 1),
-                 _mm512_shrdi_epi16(words.b, words.b, 1)};
-}
-
-INLINE void store(uint8_t *out, __m512i x, bool bypass)
-{
-    if (bypass)
-        _mm512_stream_si512((__m512i *)out, x);
-    else
-        _mm512_storeu_si512(out, x);
-}
-
 INLINE void merge4(const uint8_t *const *planes, size_t at, bool rotated,
                    __m512i *x)
 {
-    two high = rotated_right(words_from(planes[0] + at, planes[1] + at),
-                             rotated);
-    two low = words_from(planes[2] + at, planes[3] + at);
-    x[0] = _mm512_permutex2var_epi16(low.a, zip16(0), high.a);
-    x[1] = _mm512_permutex2var_epi16(low.a, zip16(1), high.a);
-    x[2] = _mm512_permutex2var_epi16(low.b, zip16(0), high.b);
-    x[3] = _mm512_permutex2var_epi16(low.b, zip16(1), high.b);
+    two high = words_from(_mm512_loadu_si512(planes[0] + at),
+                          _mm512_loadu_si512(planes[1] + at));
+    two low = words_from(_mm512_loadu_si512(planes[2] + at),
+                         _mm512_loadu_si512(planes[3] + at));
+    zip_words(rotated_right(high, rotated), low, x);
 }
 
 INLINE void merge8(const uint8_t *const *planes, size_t at, bool rotated,
@@ -247,25 +155,11 @@ INLINE void merge8(const uint8_t *const *planes, size_t at, bool rotated,
 INLINE void merge_step(const uint8_t *const *planes, size_t at, unsigned width,
                        bool rotated, uint8_t *out, bool bypass)
 {
-    __m512i x[4];
-    two words;
-    switch (width) {
-    case 1:
-        x[0] = _mm512_loadu_si512(planes[0] + at);
-        store(out, rotated ? rotated8(x[0], 7) : x[0], bypass);
-        break;
-    case 2:
-        words = rotated_right(words_from(planes[0] + at, planes[1] + at),
-                              rotated);
-        store(out, words.a, bypass);
-        store(out + 64, words.b, bypass);
-        break;
-    case 4:
-        merge4(planes, at, rotated, x);
-        for (int i = 0; i < 4; i++) store(out + 64 * i, x[i], bypass);
-        break;
-    default: merge8(planes, at, rotated, out, bypass); break;
-    }
+    if (width == 8)
+        merge8(planes, at, rotated, out, bypass);
+    else
+        put64(_mm512_loadu_si512(planes[0] + at), planes, at, width, rotated,
+              out, bypass);
 }
 
 INLINE void merge_all(const uint8_t *const *planes, size_t count,
@@ -357,30 +251,14 @@ static AVX512 void pack(const uint8_t *in, size_t count, unsigned bits,
     ts_planes_scalar.pack(in + i, count - i, bits, out);
 }
 
-/* Each 64-bit lane gets the bytes that hold its 8 symbols, each byte then the
- * bits of one. */
 static AVX512 void unpack(const uint8_t *in, size_t count, unsigned bits,
                           uint8_t *out)
 {
-    __m512i i = count8();
-    __m512i in_lane = _mm512_and_si512(i, _mm512_set1_epi8(7));
-    __m512i lane = _mm512_and_si512(_mm512_srli_epi16(i, 3),
-                                    _mm512_set1_epi8(7));
-    __m512i shift = _mm512_setzero_si512(), from = in_lane;
-    __m512i mask = _mm512_set1_epi8((char)((1 << bits) - 1));
-    __mmask64 used = ~0ull >> (64 - 8 * bits);
+    spreading how = spreading_of(bits);
     size_t at = 0;
 
-    for (unsigned k = 0; k < bits; k++) {
-        shift = _mm512_add_epi8(shift, in_lane);
-        from = _mm512_add_epi8(from, lane);
-    }
-    for (; at + STEP <= count; at += STEP, in += 8 * bits) {
-        __m512i x = _mm512_maskz_loadu_epi8(used, in);
-        x = _mm512_permutexvar_epi8(from, x);
-        x = _mm512_multishift_epi64_epi8(shift, x);
-        _mm512_storeu_si512(out + at, _mm512_and_si512(x, mask));
-    }
+    for (; at + STEP <= count; at += STEP, in += 8 * bits)
+        _mm512_storeu_si512(out + at, spread64(&how, in));
     ts_planes_scalar.unpack(in, count - at, bits, out + at);
 }
 

@@ -84,27 +84,33 @@ static void choose_owners(const ts_sample *sample, ts_rans_model *model)
     model->owners = n;
 }
 
-/* One slot more or less where it costs least, until there are M. */
+/* What it costs to move one slot to or from an owner. */
+static int64_t cost_of(uint32_t weight, int32_t freq, int32_t step)
+{
+    if (freq + step < 1) return INT64_MAX;
+    return (int64_t)weight
+         * ((int64_t)ts_log2((uint32_t)freq)
+            - (int64_t)ts_log2((uint32_t)(freq + step)));
+}
+
+/* One slot more or less where it costs least, until there are `slots`. */
 static void balance(const uint32_t *weight, unsigned count, int32_t slots,
                     int32_t *freq)
 {
-    int32_t sum = 0;
+    int64_t cost[TS_RANS_SYMBOLS];
+    int32_t missing = slots;
 
-    for (unsigned i = 0; i < count; i++) sum += freq[i];
-    while (sum != slots) {
-        int32_t step = sum < slots ? 1 : -1;
-        int64_t best = INT64_MAX;
+    for (unsigned i = 0; i < count; i++) missing -= freq[i];
+    if (missing == 0) return;
+    int32_t step = missing > 0 ? 1 : -1;
+    for (unsigned i = 0; i < count; i++)
+        cost[i] = cost_of(weight[i], freq[i], step);
+    for (; missing != 0; missing -= step) {
         unsigned at = 0;
-        for (unsigned i = 0; i < count; i++) {
-            if (freq[i] + step < 1) continue;
-            int64_t cost =
-                (int64_t)weight[i]
-                * ((int64_t)ts_log2((uint32_t)freq[i])
-                   - (int64_t)ts_log2((uint32_t)(freq[i] + step)));
-            if (cost < best) best = cost, at = i;
-        }
+        for (unsigned i = 1; i < count; i++)
+            if (cost[i] < cost[at]) at = i;
         freq[at] += step;
-        sum += step;
+        cost[at] = cost_of(weight[at], freq[at], step);
     }
 }
 
@@ -258,24 +264,26 @@ static size_t put_head(const ts_rans_model *model, size_t rares,
 }
 
 size_t ts_rans_write(const ts_rans_model *fitted, const ts_sample *sample,
-                     uint8_t *symbols, size_t count, uint8_t *spare,
-                     uint8_t *out, size_t room)
+                     const uint8_t *symbols, size_t count, ts_rans_ahead ahead,
+                     uint8_t *spare, uint8_t *out, size_t room)
 {
     ts_rans_model model = *fitted;
     ts_rans_owners owners;
     uint16_t state[TS_RANS_LANES];
     uint8_t index[256], place[256], list[16];
     size_t groups = (count + TS_RANS_LANES - 1) / TS_RANS_LANES;
-    uint8_t *end = spare + groups * TS_RANS_LANES + 64, *rares = end;
+    size_t all = groups * TS_RANS_LANES;
+    uint8_t *numbers = spare, *end = spare + 2 * all + 64, *rares = end;
 
     number_owners(&model, index, &owners);
-    size_t rare =
-        kernel()->number(index, (uint8_t)model.owners, symbols, count, rares);
+    size_t rare = kernel()->number(index, (uint8_t)model.owners, symbols,
+                                   count, numbers, rares);
     settle_escape(sample, rare, count, &model);
     number_owners(&model, index, &owners);
-    memset(symbols + count, 0, groups * TS_RANS_LANES - count);
+    owners.ahead = ahead;
+    memset(numbers + count, 0, all - count);
     for (unsigned i = 0; i < TS_RANS_LANES; i++) state[i] = TS_RANS_START;
-    uint8_t *first = kernel()->encode(&owners, symbols, groups, state, end);
+    uint8_t *first = kernel()->encode(&owners, numbers, groups, state, end);
     unsigned listed = list_rares(rares, rare, list, place);
     size_t stream = (size_t)(end - first);
     size_t most = 8 + 2 * TS_RANS_SYMBOLS + 16 + sizeof state + stream + rare;
@@ -336,18 +344,37 @@ static ts_status read_slots(ts_rans_slots *slots, const uint8_t *head,
                    at, 1u << slots->bits);
 }
 
+static unsigned largest_half(const uint8_t *bytes, size_t size)
+{
+    uint8_t most = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        uint8_t low = bytes[i] & 15, high = (uint8_t)(bytes[i] >> 4);
+        most = low > most ? low : most;
+        most = high > most ? high : most;
+    }
+    return most;
+}
+
 static ts_status read_rares(ts_rans_reader *reader, const uint8_t *list,
                             unsigned listed, const uint8_t *bytes,
                             size_t count, uint8_t *rares, ts_error *error)
 {
-    if (listed == 0) memcpy(rares, bytes, count);
-    for (size_t i = 0; listed > 0 && i < count; i++) {
-        unsigned number = bytes[i / 2] >> 4 * (i % 2) & 15;
-        if (number >= listed)
-            return ts_fail(error, TS_FORMAT,
-                           "rare symbol %zu has number %u in a list of %u", i,
-                           number, listed);
-        rares[i] = list[number];
+    uint8_t names[16] = {0};
+    size_t halves = (count + 1) / 2;
+
+    memcpy(names, list, listed);
+    if (listed == 0) {
+        memcpy(rares, bytes, count);
+    } else if (count > 0 && largest_half(bytes, halves) >= listed) {
+        return ts_fail(error, TS_FORMAT,
+                       "a rare symbol has number %u in a list of %u",
+                       largest_half(bytes, halves), listed);
+    } else {
+        for (size_t i = 0; i < halves; i++) {
+            rares[2 * i] = names[bytes[i] & 15];
+            rares[2 * i + 1] = names[bytes[i] >> 4];
+        }
     }
     memset(rares + count, 0, TS_RANS_PADDING);
     reader->cursor.rare = rares;
@@ -412,23 +439,50 @@ ts_status ts_rans_open(ts_rans_reader *reader, const uint8_t *bytes,
     return TS_OK;
 }
 
-ts_status ts_rans_read(ts_rans_reader *reader, size_t groups, uint8_t *out,
-                       ts_error *error)
+/* Did it stop only because the end of the chunk is near? */
+static bool goes_on(ts_rans_reader *reader, size_t left)
 {
-    const ts_rans *with = kernel();
-    size_t done =
-        with->decode(&reader->slots, &reader->cursor, groups, out);
+    if (left == 0 || reader->in_tail
+        || reader->cursor.at <= reader->cursor.safe)
+        return false;
+    enter_tail(reader);
+    return true;
+}
 
-    if (done < groups && !reader->in_tail
-        && reader->cursor.at > reader->cursor.safe) {
-        enter_tail(reader);
-        done += with->decode(&reader->slots, &reader->cursor, groups - done,
-                             out + done * TS_RANS_LANES);
-    }
-    if (done == groups) return TS_OK;
+static ts_status all_read(const ts_rans_reader *reader, size_t left,
+                          ts_error *error)
+{
+    if (left == 0) return TS_OK;
     return ts_fail(error, TS_FORMAT,
                    "a rANS stream of %zu bytes ends before its symbols do",
                    reader->size);
+}
+
+ts_status ts_rans_read(ts_rans_reader *reader, size_t groups, uint8_t *out,
+                       ts_error *error)
+{
+    const ts_rans_slots *slots = &reader->slots;
+    size_t done = kernel()->decode(slots, &reader->cursor, groups, out);
+
+    if (goes_on(reader, groups - done))
+        done += kernel()->decode(slots, &reader->cursor, groups - done,
+                                 out + done * TS_RANS_LANES);
+    return all_read(reader, groups - done, error);
+}
+
+bool ts_rans_has_sink(void) { return kernel()->decode_into != NULL; }
+
+ts_status ts_rans_read_into(ts_rans_reader *reader, size_t groups,
+                            ts_rans_sink *sink, ts_error *error)
+{
+    const ts_rans_slots *slots = &reader->slots;
+    size_t done =
+        kernel()->decode_into(slots, &reader->cursor, groups, sink);
+
+    if (goes_on(reader, groups - done))
+        done += kernel()->decode_into(slots, &reader->cursor, groups - done,
+                                      sink);
+    return all_read(reader, groups - done, error);
 }
 
 /* All bytes used, all states where every stream ends: little can be wrong. */

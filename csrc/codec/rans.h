@@ -35,12 +35,19 @@ typedef struct {
 uint32_t ts_rans_fit(const ts_sample *sample, unsigned bits,
                      ts_rans_model *out);
 
-/* Encode count symbols, which are replaced by numbers; 128 bytes behind them
- * are written too.  spare takes 2 * count + 512 bytes.  0 when it would take
- * more than room. */
+/* Encode count symbols; spare takes 3 * count + 768 bytes.  0 when it would
+ * take more than room. */
 size_t ts_rans_write(const ts_rans_model *model, const ts_sample *sample,
-                     uint8_t *symbols, size_t count, uint8_t *spare,
-                     uint8_t *out, size_t room);
+                     const uint8_t *symbols, size_t count, ts_rans_ahead ahead,
+                     uint8_t *spare, uint8_t *out, size_t room);
+
+/* `next` spread over the groups of so many symbols. */
+static inline ts_rans_ahead ts_rans_spread(ts_next next, uint64_t symbols)
+{
+    uint64_t groups = symbols / TS_RANS_LANES + 1, lines = next.size / 64;
+    return (ts_rans_ahead){next.size > 0 ? next.bytes : NULL,
+                           (unsigned)((lines + groups - 1) / groups)};
+}
 
 /* A stream being decoded. */
 typedef struct {
@@ -63,6 +70,10 @@ ts_status ts_rans_open(ts_rans_reader *reader, const uint8_t *bytes,
                        uint8_t *rares, ts_error *error);
 ts_status ts_rans_read(ts_rans_reader *reader, size_t groups, uint8_t *out,
                        ts_error *error);
+/* Whole groups at once to elements, where the machine can: see sink. */
+bool ts_rans_has_sink(void);
+ts_status ts_rans_read_into(ts_rans_reader *reader, size_t groups,
+                            ts_rans_sink *sink, ts_error *error);
 ts_status ts_rans_close(const ts_rans_reader *reader, ts_error *error);
 
 #endif

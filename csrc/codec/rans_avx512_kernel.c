@@ -2,15 +2,16 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
-#define AVX512                                                                \
-    __attribute__((target(                                                    \
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi2,"     \
-        "popcnt")))
-#define INLINE static inline __attribute__((always_inline)) AVX512
+#include "planes_avx512.h"
 
 enum { VECTORS = TS_RANS_LANES / 32, AHEAD = 2048 };
+
+INLINE const uint8_t *fetch(const uint8_t *at, unsigned lines)
+{
+    for (unsigned i = 0; i < lines; i++, at += 64)
+        _mm_prefetch((const char *)at, _MM_HINT_T1);
+    return at;
+}
 
 /* A table of 128 or 256 bytes in two or four registers. */
 typedef struct {
@@ -60,39 +61,65 @@ INLINE __m512i step(__m512i *state, const uint8_t **at, const table *symbol,
     return found;
 }
 
+/* The registers of a decoder between two groups. */
+typedef struct {
+    table symbol, freq, bias;
+    __m512i escape, state[VECTORS];
+    const uint8_t *at, *rare;
+} decoder;
+
+INLINE decoder begin(const ts_rans_slots *slots, const ts_rans_cursor *cursor)
+{
+    decoder it = {.symbol = load_table(slots->symbol),
+                  .freq = load_table(slots->freq),
+                  .bias = load_table(slots->bias),
+                  .escape = _mm512_set1_epi8((char)slots->escape),
+                  .at = cursor->at,
+                  .rare = cursor->rare};
+
+    for (int v = 0; v < VECTORS; v++)
+        it.state[v] = _mm512_load_si512(cursor->state + 32 * v);
+    return it;
+}
+
+INLINE void end(const decoder *it, ts_rans_cursor *cursor)
+{
+    for (int v = 0; v < VECTORS; v++)
+        _mm512_store_si512(cursor->state + 32 * v, it->state[v]);
+    cursor->at = it->at;
+    cursor->rare = it->rare;
+}
+
+/* Symbols of states v and v + 1, those of ESC replaced. */
+INLINE __m512i next64(decoder *it, int v, unsigned bits)
+{
+    __m512i a = step(&it->state[v], &it->at, &it->symbol, &it->freq,
+                     &it->bias, bits);
+    __m512i b = step(&it->state[v + 1], &it->at, &it->symbol, &it->freq,
+                     &it->bias, bits);
+    __m512i both = _mm512_inserti64x4(
+        _mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)),
+        _mm512_cvtepi16_epi8(b), 1);
+    __mmask64 rares = _mm512_cmpeq_epi8_mask(both, it->escape);
+    __m512i listed = _mm512_loadu_si512(it->rare);
+
+    it->rare += (size_t)_mm_popcnt_u64(rares);
+    return _mm512_mask_expand_epi8(both, rares, listed);
+}
+
 INLINE size_t decode_with(const ts_rans_slots *slots, ts_rans_cursor *cursor,
                           size_t groups, uint8_t *out, unsigned bits)
 {
-    table symbol = load_table(slots->symbol);
-    table freq = load_table(slots->freq), bias = load_table(slots->bias);
-    __m512i escape = _mm512_set1_epi8((char)slots->escape);
-    __m512i state[VECTORS];
-    const uint8_t *at = cursor->at, *rare = cursor->rare;
+    decoder it = begin(slots, cursor);
     size_t done = 0;
 
-    for (int v = 0; v < VECTORS; v++)
-        state[v] = _mm512_load_si512(cursor->state + 32 * v);
-    for (; done < groups; done++) {
-        if (at > cursor->safe || rare > cursor->rares) break;
-        _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T0);
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v += 2, out += 64) {
-            __m512i a = step(&state[v], &at, &symbol, &freq, &bias, bits);
-            __m512i b = step(&state[v + 1], &at, &symbol, &freq, &bias, bits);
-            __m512i both = _mm512_inserti64x4(
-                _mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)),
-                _mm512_cvtepi16_epi8(b), 1);
-            __mmask64 rares = _mm512_cmpeq_epi8_mask(both, escape);
-            both = _mm512_mask_expand_epi8(both, rares,
-                                           _mm512_loadu_si512(rare));
-            rare += (size_t)_mm_popcnt_u64(rares);
-            _mm512_storeu_si512(out, both);
-        }
+    for (; done < groups; done++, out += TS_RANS_LANES) {
+        if (it.at > cursor->safe || it.rare > cursor->rares) break;
+        _mm_prefetch((const char *)it.at + AHEAD, _MM_HINT_T0);
+        _mm512_storeu_si512(out, next64(&it, 0, bits));
+        _mm512_storeu_si512(out + 64, next64(&it, 2, bits));
     }
-    for (int v = 0; v < VECTORS; v++)
-        _mm512_store_si512(cursor->state + 32 * v, state[v]);
-    cursor->at = at;
-    cursor->rare = rare;
+    end(&it, cursor);
     return done;
 }
 
@@ -103,10 +130,93 @@ static AVX512 size_t decode(const ts_rans_slots *slots, ts_rans_cursor *cursor,
     return decode_with(slots, cursor, groups, out, 8);
 }
 
+/* ---- decoding to elements --------------------------------------------- */
+
+/* The top bytes of 64 elements, their lower bits put to them. */
+INLINE __m512i whole_top(__m512i upper, const ts_rans_sink *sink,
+                         const spreading *lower, size_t at)
+{
+    if (sink->low == 0) return upper;
+    __m512i kept = _mm512_and_si512(
+        upper, _mm512_set1_epi8((char)(0xFF >> sink->low)));
+    return _mm512_or_si512(
+        _mm512_sll_epi16(kept, _mm_cvtsi32_si128((int)sink->low)),
+        spread64(lower, sink->lower + at / 8 * sink->low));
+}
+
+INLINE size_t into_with(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+                        size_t groups, const ts_rans_sink *sink, unsigned bits,
+                        unsigned width, bool rotated, bool bypass)
+{
+    decoder it = begin(slots, cursor);
+    spreading lower = spreading_of(sink->low);
+    const uint8_t *ahead = sink->ahead.at;
+    unsigned lines = ahead != NULL ? sink->ahead.lines : 0;
+    size_t done = 0;
+
+    for (; done < groups; done++) {
+        if (it.at > cursor->safe || it.rare > cursor->rares) break;
+        ahead = fetch(ahead, lines);
+        _mm_prefetch((const char *)it.at + AHEAD, _MM_HINT_T0);
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v += 2) {
+            size_t at = done * TS_RANS_LANES + 32 * (size_t)v;
+            for (unsigned k = 1; k < width; k++)
+                _mm_prefetch((const char *)sink->plane[k] + at + AHEAD,
+                             _MM_HINT_T0);
+            put64(whole_top(next64(&it, v, bits), sink, &lower, at),
+                  sink->plane, at, width, rotated, sink->out + at * width,
+                  bypass);
+        }
+    }
+    end(&it, cursor);
+    return done;
+}
+
+INLINE size_t into_how(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+                       size_t groups, const ts_rans_sink *sink, unsigned bits,
+                       unsigned width)
+{
+    bool bypass = sink->bypass && ((uintptr_t)sink->out & 63) == 0;
+
+    if (!sink->rotated)
+        return into_with(slots, cursor, groups, sink, bits, width, false,
+                         false);
+    if (bypass)
+        return into_with(slots, cursor, groups, sink, bits, width, true, true);
+    return into_with(slots, cursor, groups, sink, bits, width, true, false);
+}
+
+INLINE size_t into_bits(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+                        size_t groups, const ts_rans_sink *sink, unsigned bits)
+{
+    switch (sink->width) {
+    case 1: return into_how(slots, cursor, groups, sink, bits, 1);
+    case 2: return into_how(slots, cursor, groups, sink, bits, 2);
+    default: return into_how(slots, cursor, groups, sink, bits, 4);
+    }
+}
+
+static AVX512 size_t decode_into(const ts_rans_slots *slots,
+                                 ts_rans_cursor *cursor, size_t groups,
+                                 ts_rans_sink *sink)
+{
+    size_t done = slots->bits == 7
+                      ? into_bits(slots, cursor, groups, sink, 7)
+                      : into_bits(slots, cursor, groups, sink, 8);
+
+    for (unsigned k = 1; k < sink->width; k++)
+        sink->plane[k] += done * TS_RANS_LANES;
+    sink->lower += done * (TS_RANS_LANES / 8) * sink->low;
+    sink->out += done * TS_RANS_LANES * sink->width;
+    return done;
+}
+
 /* ---- encoding --------------------------------------------------------- */
 
 static AVX512 size_t number(const uint8_t index[256], uint8_t escape,
-                            uint8_t *symbols, size_t count, uint8_t *rares)
+                            const uint8_t *symbols, size_t count, uint8_t *out,
+                            uint8_t *rares)
 {
     table it;
     __m512i wanted = _mm512_set1_epi8((char)escape);
@@ -119,8 +229,8 @@ static AVX512 size_t number(const uint8_t index[256], uint8_t escape,
         __m512i x = _mm512_maskz_loadu_epi8(there, symbols + i);
         __m512i made = look_up(&it, x, 8, ~(__mmask64)0);
         __mmask64 rare = _mm512_mask_cmpeq_epi8_mask(there, made, wanted);
-        _mm512_mask_storeu_epi8(symbols + i, there, made);
-        if (rare == 0) continue;
+        _mm512_mask_storeu_epi8(out + i, there, made);
+        /* Without a branch: every other vector has a rare symbol. */
         _mm512_storeu_si512(rares + found, _mm512_maskz_compress_epi8(rare, x));
         found += (size_t)_mm_popcnt_u64(rare);
     }
@@ -174,10 +284,13 @@ INLINE uint8_t *encode_with(const ts_rans_owners *owners,
     pair freqs = load_pair(owners->freq), starts = load_pair(owners->start);
     pair inverses = load_pair(owners->inverse);
     __m512i state[VECTORS];
+    const uint8_t *ahead = owners->ahead.at;
+    unsigned lines = ahead != NULL ? owners->ahead.lines : 0;
 
     for (int v = 0; v < VECTORS; v++)
         state[v] = _mm512_loadu_si512(states + 32 * v);
     while (groups-- > 0) {
+        ahead = fetch(ahead, lines);
         const uint8_t *from = symbols + groups * TS_RANS_LANES;
 #pragma GCC unroll 4
         for (int v = VECTORS - 1; v >= 0; v--) {
@@ -201,7 +314,7 @@ static AVX512 uint8_t *encode(const ts_rans_owners *owners,
     return encode_with(owners, symbols, groups, state, end, 8);
 }
 
-const ts_rans ts_rans_avx512 = {decode, number, encode};
+const ts_rans ts_rans_avx512 = {decode, decode_into, number, encode};
 
 #else
 typedef int ts_rans_avx512_is_for_x86;

@@ -30,14 +30,15 @@ static size_t decode(const ts_rans_slots *slots, ts_rans_cursor *cursor,
 }
 
 static size_t number(const uint8_t index[256], uint8_t escape,
-                     uint8_t *symbols, size_t count, uint8_t *rares)
+                     const uint8_t *symbols, size_t count, uint8_t *out,
+                     uint8_t *rares)
 {
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
         uint8_t symbol = symbols[i];
-        symbols[i] = index[symbol];
+        out[i] = index[symbol];
         rares[found] = symbol;
-        found += symbols[i] == escape;
+        found += out[i] == escape;
     }
     return found;
 }
@@ -65,4 +66,4 @@ static uint8_t *encode(const ts_rans_owners *owners, const uint8_t *symbols,
     return end;
 }
 
-const ts_rans ts_rans_scalar = {decode, number, encode};
+const ts_rans ts_rans_scalar = {decode, NULL, number, encode};

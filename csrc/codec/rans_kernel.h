@@ -12,6 +12,7 @@
 #ifndef TS_CODEC_RANS_KERNEL_H
 #define TS_CODEC_RANS_KERNEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,12 +41,32 @@ typedef struct {
     const uint8_t *rares; /* its end; 192 bytes behind it may be read */
 } ts_rans_cursor;
 
+/* What will be worked on next: `lines` cache lines of it are fetched with
+ * every group.  at is NULL when nothing is known. */
+typedef struct {
+    const uint8_t *at;
+    unsigned lines;
+} ts_rans_ahead;
+
+/* Elements whose top bytes are being decoded, all else of them at hand: 1, 2
+ * or 4 bytes, rotated or not.  Everything moves on by the groups done. */
+typedef struct {
+    const uint8_t *plane[4]; /* from 1 on: the lower bytes */
+    const uint8_t *lower;    /* packed lower bits of the top byte */
+    unsigned low;            /* how many, 0 to 7 */
+    unsigned width;
+    bool rotated, bypass;    /* bypass as in planes_kernel.h */
+    uint8_t *out;
+    ts_rans_ahead ahead;
+} ts_rans_sink;
+
 /* What the encoder needs: for the owner with index k. */
 typedef struct {
     _Alignas(64) uint16_t freq[TS_RANS_SYMBOLS];
     _Alignas(64) uint16_t inverse[TS_RANS_SYMBOLS]; /* min(65536 / freq, 65535) */
     _Alignas(64) uint16_t start[TS_RANS_SYMBOLS];
     unsigned bits;
+    ts_rans_ahead ahead;
 } ts_rans_owners;
 
 typedef struct {
@@ -53,11 +74,15 @@ typedef struct {
      * far.  out takes 128 symbols a group. */
     size_t (*decode)(const ts_rans_slots *slots, ts_rans_cursor *cursor,
                      size_t groups, uint8_t *out);
-    /* Replace symbols by the index of their owner, count of them, and append
-     * those whose index is `escape` to rares (room for count + 64); returns
-     * how many. */
-    size_t (*number)(const uint8_t index[256], uint8_t escape, uint8_t *symbols,
-                     size_t count, uint8_t *rares);
+    /* The same, put together to elements at once while the next symbols are
+     * being decoded; NULL where that brings nothing. */
+    size_t (*decode_into)(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+                          size_t groups, ts_rans_sink *sink);
+    /* The index of the owner of each of count symbols, and those whose index
+     * is `escape` in order in rares (room for count + 64); returns how many. */
+    size_t (*number)(const uint8_t index[256], uint8_t escape,
+                     const uint8_t *symbols, size_t count, uint8_t *out,
+                     uint8_t *rares);
     /* Encode groups of numbered symbols, from the last to the first, bytes
      * downwards from `end`; where they begin.  state starts at
      * TS_RANS_START. */

@@ -187,16 +187,50 @@ static ts_status draw_top(job *it, source *from, unsigned low, size_t count,
     return TS_OK;
 }
 
+/* Can the elements be put together as their top bytes are decoded: is all
+ * else of them stored as it is?  Then whole groups are; what is left after
+ * them is told in *done. */
+static ts_status merge_groups(job *it, const section *of, source *from,
+                              unsigned planes, uint64_t count, uint8_t *out,
+                              uint64_t *done)
+{
+    unsigned low = of->layout & TS_LAYOUT_LOW, skip = low > 0 ? 2 : 1;
+    ts_rans_sink sink = {.low = low,
+                         .width = of->width,
+                         .rotated = (of->layout & TS_LAYOUT_ROTATED) != 0,
+                         .bypass = it->bypass,
+                         .out = out};
+    size_t groups = (size_t)(count / TS_RANS_LANES);
+
+    *done = 0;
+    if (from[0].reader == NULL || of->width > 4 || !ts_rans_has_sink())
+        return TS_OK;
+    for (unsigned i = 1; i < planes; i++)
+        if (from[i].at == NULL) return TS_OK;
+    sink.ahead = ts_rans_spread(ts_packer_next(it->packer), count);
+    if (low > 0) sink.lower = from[1].at;
+    for (unsigned k = 1; k < of->width; k++)
+        sink.plane[k] = from[skip + k - 1].at;
+    TS_TRY(ts_rans_read_into(from[0].reader, groups, &sink, it->error));
+    *done = (uint64_t)groups * TS_RANS_LANES;
+    for (unsigned i = 1; i < planes; i++)
+        from[i].at += ts_plane_bytes(*done, from[i].bits);
+    return TS_OK;
+}
+
 static ts_status merge_planes(job *it, const section *of, source *from,
-                              uint64_t count, uint8_t *out)
+                              unsigned count_planes, uint64_t count,
+                              uint8_t *out)
 {
     const uint8_t *planes[TS_MOST_WIDTH];
     unsigned low = of->layout & TS_LAYOUT_LOW, skip = low > 0 ? 2 : 1;
     bool rotated = (of->layout & TS_LAYOUT_ROTATED) != 0;
     uint8_t *joined;
+    uint64_t at;
 
     TS_TRY(memory(it, BLOCK, &joined));
-    for (uint64_t at = 0; at < count; at += BLOCK) {
+    TS_TRY(merge_groups(it, of, from, count_planes, count, out, &at));
+    for (; at < count; at += BLOCK) {
         size_t some = (size_t)ts_min(BLOCK, count - at);
         TS_TRY(draw_top(it, from, low, some, joined, &planes[0]));
         for (unsigned k = 1; k < of->width; k++)
@@ -223,7 +257,7 @@ static ts_status unpack_dense(job *it, const section *of, uint64_t count,
     if (low > 0) TS_TRY(open_source(it, low, count, &from[planes++]));
     for (unsigned k = 1; k < of->width; k++)
         TS_TRY(open_source(it, 8, count, &from[planes++]));
-    TS_TRY(merge_planes(it, of, from, count, out));
+    TS_TRY(merge_planes(it, of, from, planes, count, out));
     return close_sources(it, from, planes);
 }
 

@@ -21,6 +21,7 @@ typedef ts_status (*task)(team *crew, uint64_t chunk, uint8_t **stage,
 struct team {
     task run;
     uint64_t chunks;
+    uint64_t threads; /* a thread's next chunk is about so many further on */
     pthread_mutex_t lock; /* all below, and the writer's add */
     pthread_cond_t turn;
     uint64_t next;   /* chunk to hand out */
@@ -93,6 +94,7 @@ static ts_status run(team *crew, int threads, ts_error *error)
     crew->status = TS_OK;
     crew->error = error;
     threads = wanted(crew, threads);
+    crew->threads = (uint64_t)threads;
     pthread_mutex_init(&crew->lock, NULL);
     pthread_cond_init(&crew->turn, NULL);
     sigfillset(&all);
@@ -117,6 +119,11 @@ static ts_status unpack_one(team *crew, uint64_t i, uint8_t **stage,
     size_t at = (size_t)i * crew->info->chunk_bytes;
 
     (void)stage;
+    if (i + crew->threads < crew->chunks) {
+        ts_frame_chunk next = ts_frame_find(crew->frame, i + crew->threads);
+        ts_packer_expect(packer,
+                         (ts_next){crew->in + next.offset, next.size});
+    }
     return ts_frame_unpack(crew->frame, i, crew->in + chunk.offset, chunk.size,
                            crew->base != NULL ? crew->base + at : NULL,
                            crew->out + at, crew->how, packer, error);
@@ -217,6 +224,11 @@ static ts_status pack_one(team *crew, uint64_t i, uint8_t **stage,
     uint8_t *to;
 
     TS_TRY(target(crew, i, stage, &to, error));
+    if (i + crew->threads + 1 < crew->chunks)
+        ts_packer_expect(
+            packer, (ts_next){crew->in + at
+                                  + crew->threads * crew->info->chunk_bytes,
+                              crew->info->chunk_bytes});
     TS_TRY(ts_frame_pack(crew->writer, crew->in + at,
                          crew->base != NULL ? crew->base + at : NULL,
                          (uint32_t)ts_min(crew->info->chunk_elements,

@@ -152,7 +152,7 @@ static void count_symbols(const uint8_t *symbols, size_t count, size_t step,
 static void check_stream(const uint8_t *symbols, size_t count, unsigned bits,
                          size_t step)
 {
-    static uint8_t numbered[SYMBOLS + 128], spare[2 * SYMBOLS + 512];
+    static uint8_t spare[3 * SYMBOLS + 768];
     static uint8_t out[2 * SYMBOLS + 1024], rares[SYMBOLS + 256];
     static uint8_t back[SYMBOLS + 128];
     size_t groups = (count + 127) / 128;
@@ -165,8 +165,8 @@ static void check_stream(const uint8_t *symbols, size_t count, unsigned bits,
         free(reader);
         return;
     }
-    memcpy(numbered, symbols, count);
-    size_t size = ts_rans_write(&model, &sample, numbered, count, spare, out,
+    size_t size = ts_rans_write(&model, &sample, symbols, count,
+                                (ts_rans_ahead){symbols, 3}, spare, out,
                                 sizeof out);
     CHECK(size > 0);
     uint8_t *tight = malloc(size);
@@ -221,8 +221,8 @@ static void check_kernel(const ts_rans *with, unsigned bits)
     }
     draw_symbols(symbols, COUNT, 17, 255);
     for (int k = 0; k < 2; k++) {
-        memcpy(want[k], symbols, COUNT);
-        found[k] = both[k]->number(index, 40, want[k], COUNT, rares[k]);
+        found[k] =
+            both[k]->number(index, 40, symbols, COUNT, want[k], rares[k]);
         for (unsigned i = 0; i < 128; i++) state[k][i] = TS_RANS_START;
         first[k] = both[k]->encode(&owners, want[k], GROUPS, state[k],
                                    made[k] + COUNT + 64);
