@@ -80,6 +80,45 @@ static inline TS_AVX512 range add_keys_32(range seen, __m512i bits)
                    _mm512_max_epi32(seen.high, keys)};
 }
 
+/* Of two-byte floats the largest as signed numbers is the largest positive,
+ * and as unsigned ones the negative furthest from zero: half the work of keys
+ * for every value, so long as there are both. */
+typedef struct {
+    __m512i high, low;
+} ends;
+
+static inline TS_AVX512 ends no_ends(void)
+{
+    return (ends){_mm512_set1_epi16(INT16_MIN), _mm512_setzero_si512()};
+}
+
+static inline TS_AVX512 ends add_ends(ends seen, __m512i bits)
+{
+    return (ends){_mm512_max_epi16(seen.high, bits),
+                  _mm512_max_epu16(seen.low, bits)};
+}
+
+static TS_AVX512 range stretch_range_16(const uint8_t *in)
+{
+    range seen = nothing_16();
+    for (int i = 0; i < TS_STRETCH; i += 32)
+        seen = add_keys_16(seen, ts_load_512(in + 2 * i));
+    return seen;
+}
+
+/* As keys, of the stretch at `in`. */
+static inline TS_AVX512 range ends_range(ends seen, const uint8_t *in)
+{
+    range both = nothing_16();
+    __mmask32 positive = ~_mm512_movepi16_mask(seen.high);
+    __mmask32 negative = _mm512_movepi16_mask(seen.low);
+
+    if (positive == 0 || negative == 0) return stretch_range_16(in);
+    both.low = _mm512_mask_mov_epi16(both.low, negative, keys_16(seen.low));
+    both.high = _mm512_mask_mov_epi16(both.high, positive, seen.high);
+    return both;
+}
+
 static inline TS_AVX512 bool is_calm_16(range seen, int limit)
 {
     __m512i top = _mm512_set1_epi16((short)(limit - 1));
@@ -209,14 +248,15 @@ TS_AVX512 TS_TALLY_KERNEL(ts_bf16_tally_avx512)
     range total = nothing_16();
     for (; count >= TS_STRETCH; count -= TS_STRETCH, in += 2 * TS_STRETCH) {
         lanes sums = load_lanes(tally);
-        range seen = nothing_16();
+        ends found = no_ends();
         for (int i = 0; i < TS_STRETCH; i += 64) {
             __m512i a = ts_load_512(in + 2 * i);
             __m512i b = ts_load_512(in + 2 * i + 64);
-            seen = add_keys_16(add_keys_16(seen, a), b);
+            found = add_ends(add_ends(found, a), b);
             sums = add_rows(sums, even_bf16(a), odd_bf16(a), even_bf16(b),
                             odd_bf16(b));
         }
+        range seen = ends_range(found, in);
         if (is_calm_16(seen, TS_BF16_LIMIT)) {
             store_lanes(sums, tally);
             total = join_16(total, seen);
@@ -259,14 +299,15 @@ TS_AVX512 TS_TALLY_KERNEL(ts_f16_tally_avx512)
     range total = nothing_16();
     for (; count >= TS_STRETCH; count -= TS_STRETCH, in += 2 * TS_STRETCH) {
         lanes sums = load_lanes(tally);
-        range seen = nothing_16();
+        ends found = no_ends();
         for (int i = 0; i < TS_STRETCH; i += 64) {
             __m512i a = ts_load_512(in + 2 * i);
             __m512i b = ts_load_512(in + 2 * i + 64);
-            seen = add_keys_16(add_keys_16(seen, a), b);
+            found = add_ends(add_ends(found, a), b);
             sums = add_rows(sums, low_f16(a), high_f16(a), low_f16(b),
                             high_f16(b));
         }
+        range seen = ends_range(found, in);
         if (is_calm_16(seen, TS_F16_LIMIT)) {
             store_lanes(sums, tally);
             total = join_16(total, seen);

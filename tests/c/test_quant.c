@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/base.h"
 #include "quant/quant.h"
 
 /* ---- helpers ----------------------------------------------------------- */
@@ -537,6 +538,26 @@ static void statistics_agree_on_calm_stretches(void)
     compare_stats(TS_F16, (const uint8_t *)f16, N);
 }
 
+/* Positive and negative values are told apart by their own loops where both
+ * are there: stretches of one sign, of one value, with a single stranger. */
+static void statistics_agree_whatever_the_signs(void)
+{
+    enum { N = 2 * 1024 };
+    static const uint16_t signs[] = {0, 0x8000}, strangers[] = {
+        0, 0x8000, 1, 0x8001, 0x3c00, 0xbc00, 0x7bff, 0xfbff};
+    static uint16_t values[N];
+    for (size_t s = 0; s < TS_COUNT_OF(signs); s++)
+        for (int constant = 0; constant < 2; constant++)
+            for (size_t k = 0; k < TS_COUNT_OF(strangers); k++) {
+                for (int i = 0; i < N; i++)
+                    values[i] = (uint16_t)((constant ? 0 : draw() % 0x7000)
+                                           | signs[s]);
+                values[1024 + 37 * (k + 1)] = strangers[k];
+                compare_stats(TS_BF16, (const uint8_t *)values, N);
+                compare_stats(TS_F16, (const uint8_t *)values, N);
+            }
+}
+
 static void statistics_of_nothing_are_empty(void)
 {
     ts_stats stats;
@@ -633,6 +654,7 @@ int main(void)
     RUN(bytes_swap_in_place);
     RUN(statistics_agree_on_every_tail);
     RUN(statistics_agree_on_calm_stretches);
+    RUN(statistics_agree_whatever_the_signs);
     RUN(statistics_of_nothing_are_empty);
     RUN(large_sums_stay_sums);
     RUN(merging_is_adding);
