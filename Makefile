@@ -88,6 +88,7 @@ bench: $(STAMPS)/build
 DATA ?= $(or $(TENSORSTREAM_SHARED),../shared)/data/estimator/measured_memory.jsonl
 
 score: $(STAMPS)/build
+	$(RUN) benchmarks/score_estimator.py --data $(DATA) --calibrate tensorstream/estimator/intervals.json
 	$(RUN) benchmarks/score_estimator.py --data $(DATA) --json benchmarks/estimates.json --page docs/estimates.md
 
 wheel: $(STAMPS)/venv

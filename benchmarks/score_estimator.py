@@ -1,6 +1,7 @@
 """Score the estimator on published measurements of other people's runs.
 
-usage: score_estimator.py --data FILE [--json OUT] [--page OUT] [--rows] [--tier NAME]
+usage: score_estimator.py --data FILE [--json OUT] [--page OUT] [--calibrate OUT] [--rows]
+                          [--tier NAME]
 
 FILE holds one JSON object a line (docs/estimates.md says which fields).  Scored are rows of
 quality A and B, one a configuration.  A row that cannot be expressed is listed with its reason.
@@ -21,8 +22,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import estimator_adapters as adapters  # noqa: E402
+from tensorstream.estimator import frameworks  # noqa: E402
 
 GIB = 1 << 30
+# Fewer rows than this give no interval of their own.
+LEAST = 12
 BEGIN, END = "<!-- begin: make score -->", "<!-- end: make score -->"
 # Memory of the GPUs that a fit is judged on, GiB as the driver offers it.
 GPUS = (16, 24, 32, 40, 48, 80, 96, 141, 192)
@@ -39,6 +43,7 @@ class Scored(NamedTuple):
     id: str
     framework: str
     tier: str
+    profile: str
     measured: int
     estimated: int
     low: int
@@ -92,7 +97,15 @@ def score_row(row: dict[str, Any]) -> tuple[list[Scored], list[Missing]]:
     except adapters.NotCovered as reason:
         return [], [Missing(row["id"], module.tier(row), str(reason))]
     return [
-        Scored(row["id"], row["framework"], q.tier, q.measured, q.estimated, *q.interval)
+        Scored(
+            row["id"],
+            row["framework"],
+            q.tier,
+            q.estimate.profile.name,
+            q.measured,
+            q.estimated,
+            *q.interval,
+        )
         for q in queries
     ], []
 
@@ -130,6 +143,87 @@ def block(scored: Sequence[Scored], missing: int) -> dict[str, float]:
         "false_fits": sum(s.false_fit for s in scored) / len(scored),
         "interval_coverage": sum(s.within for s in scored) / len(scored),
     }
+
+
+def ends(ratios: Sequence[float]) -> tuple[int, int]:
+    """Between which 90 % of measured over estimated lay, permille, outwards."""
+    return int(1000 * quantile(ratios, 0.05)), -int(-1000 * quantile(ratios, 0.95) // 1)
+
+
+def calibrate(scored: Sequence[Scored]) -> dict[str, dict[str, int]]:
+    """Interval ends by profile; profiles of fewer than LEAST rows share "all"."""
+    by_profile = collections.defaultdict(list)
+    for s in scored:
+        by_profile[s.profile].append(s.measured / s.estimated)
+    few = [r for ratios in by_profile.values() if len(ratios) < LEAST for r in ratios]
+    found = {name: r for name, r in by_profile.items() if len(r) >= LEAST}
+    found["all"] = few if len(few) >= LEAST else [s.measured / s.estimated for s in scored]
+    return {
+        name: dict(zip(("low", "high", "rows"), (*ends(found[name]), len(found[name]))))
+        for name in sorted(found)
+    }
+
+
+class LeftOut(NamedTuple):
+    """One framework, judged by what the others would have taught.
+
+    Attributes:
+        bare: its mean absolute error as estimated.
+        scaled: the same after multiplying by the others' median of measured over estimated.
+        covered: share of it within the others' 90 % interval.
+    """
+
+    framework: str
+    n: int
+    bare: float
+    scaled: float
+    covered: float
+
+
+def leave_one_out(scored: Sequence[Scored]) -> list[LeftOut]:
+    """Each framework of at least LEAST rows against all the others."""
+    found = []
+    for name, n in collections.Counter(s.framework for s in scored).most_common():
+        if n < LEAST:
+            continue
+        mine = [s for s in scored if s.framework == name]
+        others = [s.measured / s.estimated for s in scored if s.framework != name]
+        scale, (low, high) = quantile(others, 0.5), ends(others)
+        found.append(
+            LeftOut(
+                name,
+                n,
+                statistics.fmean(abs(s.error) for s in mine),
+                statistics.fmean(abs(scale * s.estimated / s.measured - 1) for s in mine),
+                sum(low <= 1000 * s.measured / s.estimated <= high for s in mine) / n,
+            )
+        )
+    return found
+
+
+def left_out_lines(scored: Sequence[Scored]) -> list[str]:
+    """Leave-one-framework-out, as Markdown."""
+    out = [
+        "| left out | points | mean | scaled by the others | in the others' 90 % interval |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for f in leave_one_out(scored):
+        figures = (f"{100 * x:.1f} %" for x in (f.bare, f.scaled, f.covered))
+        out.append(f"| {f.framework} | {f.n} | " + " | ".join(figures) + " |")
+    return out
+
+
+def empirical(scored: Sequence[Scored]) -> list[str]:
+    """The constants that are measured, not derived, by profile, with their sources."""
+    out = []
+    for name in sorted({s.profile for s in scored}):
+        found = frameworks.profile(name)
+        out += [
+            f"- `{name}`: `{constant}` = {found.constants[constant]}: {found.sources[constant]}"
+            for constant in found.empirical
+            if not constant.endswith("_permille") or constant == "fragment_permille"
+        ]
+    return out
 
 
 def report(scored: Sequence[Scored], missing: Sequence[Missing]) -> dict[str, Any]:
@@ -174,7 +268,19 @@ def reasons(missing: Sequence[Missing]) -> list[str]:
     return [f"{count:4d}  {tier}: {why}" for (tier, why), count in counted.most_common()]
 
 
-def write_page(page: pathlib.Path, found: dict[str, Any], missing: Sequence[Missing]) -> None:
+LEFT_OUT = """\
+Each framework by what the others would have taught. Were its errors those of a common bias,
+scaling by the others' median would mend them; the interval is the others' 5 and 95 %."""
+EMPIRICAL = """\
+Constants that were measured, not derived (beside the ends of intervals). None is a model's."""
+
+
+def write_page(
+    page: pathlib.Path,
+    found: dict[str, Any],
+    scored: Sequence[Scored],
+    missing: Sequence[Missing],
+) -> None:
     """Put the table and the list between the page's marks."""
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
@@ -182,8 +288,17 @@ def write_page(page: pathlib.Path, found: dict[str, Any], missing: Sequence[Miss
     if not mark:
         raise SystemExit(f"{page}: no place between {BEGIN} and {END}")
     why = ["```", *reasons(missing), "```"] if missing else ["Every row is covered."]
-    inside = "\n".join(["", *lines(found), "", "Not covered:", "", *why, ""])
-    page.write_text(f"{before}{BEGIN}\n{inside}\n{END}{after}", encoding="utf-8")
+    parts = (
+        lines(found),
+        ["Not covered:"],
+        why,
+        [LEFT_OUT],
+        left_out_lines(scored),
+        [EMPIRICAL],
+        empirical(scored),
+    )
+    inside = "\n\n".join("\n".join(part) for part in parts)
+    page.write_text(f"{before}{BEGIN}\n\n{inside}\n\n{END}{after}", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -191,6 +306,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
     parser.add_argument("--page", type=pathlib.Path, help="put the table into this page")
+    parser.add_argument(
+        "--calibrate",
+        type=pathlib.Path,
+        help="write the ends of intervals here (intervals.json)",
+    )
     parser.add_argument("--rows", action="store_true", help="print every row, worst first")
     parser.add_argument("--tier", help="only this tier")
     args = parser.parse_args(argv)
@@ -202,13 +322,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(lines(found)))
     if missing:
         print("\nnot covered:", *reasons(missing), sep="\n")
+    print("\nleave one framework out:", *left_out_lines(scored), sep="\n")
+    if args.calibrate:
+        args.calibrate.write_text(json.dumps(calibrate(scored), indent=1) + "\n", "utf-8")
     if args.rows:
         for s in sorted(scored, key=lambda s: -abs(s.error)):
             print(f"{s.error:+8.1%}  {s.measured / GIB:9.3f} {s.estimated / GIB:9.3f}  {s.id}")
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if args.page:
-        write_page(args.page, found, missing)
+        write_page(args.page, found, scored, missing)
     return 0
 
 

@@ -58,7 +58,7 @@ def test_a_row_that_cannot_be_expressed_is_listed() -> None:
 
 def test_figures_of_a_block() -> None:
     def one(measured: int, estimated: int) -> scorer.Scored:
-        return scorer.Scored("x", "f", "t", measured, estimated, estimated, estimated)
+        return scorer.Scored("x", "f", "t", "p", measured, estimated, estimated, estimated)
 
     gib = 1 << 30
     rows = [one(100 * gib, 100 * gib), one(50 * gib, 40 * gib), one(10 * gib, 11 * gib)]

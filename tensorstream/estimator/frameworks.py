@@ -19,6 +19,10 @@ from typing import Any
 
 from tensorstream.estimator import core, names
 
+_CALIBRATED = dict.fromkeys(
+    ("low_permille", "high_permille"),
+    "measured over estimated: 5 and 95 % of the published runs (intervals.json)",
+)
 _KEYS = ("extends", "doc", "constants", "sources", "empirical", "run", "not_modelled")
 
 
@@ -53,6 +57,22 @@ def known() -> list[str]:
 
 
 @functools.cache
+def intervals() -> dict[str, dict[str, int]]:
+    """Ends of 90 % intervals by profile, permille of the estimate; ``"all"`` for the others.
+
+    Made by ``benchmarks/score_estimator.py --calibrate`` from published measurements.
+    """
+    path = resources.files("tensorstream.estimator").joinpath("intervals.json")
+    found: dict[str, dict[str, int]] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _interval(name: str) -> dict[str, int]:
+    found = intervals().get(name) or intervals()["all"]
+    return {"low_permille": found["low"], "high_permille": found["high"]}
+
+
+@functools.cache
 def profile(name: str) -> Profile:
     """A profile by name.
 
@@ -65,13 +85,18 @@ def profile(name: str) -> Profile:
     names.check(f"profile {name}", data, _KEYS)
     base = profile(data["extends"]) if "extends" in data else None
     constants = {**(base.constants if base else {}), **data.get("constants", {})}
+    constants |= _interval(name)
     names.check(f"profile {name}", constants, core.fields("profile"))
     return Profile(
         name=name,
         doc=data["doc"],
         constants=constants,
-        sources={**(base.sources if base else {}), **data.get("sources", {})},
-        empirical=tuple({*(base.empirical if base else ()), *data.get("empirical", ())}),
+        sources={**_CALIBRATED, **(base.sources if base else {}), **data.get("sources", {})},
+        empirical=tuple(
+            sorted(
+                {*_CALIBRATED, *(base.empirical if base else ()), *data.get("empirical", ())}
+            )
+        ),
         run={**(base.run if base else {}), **data.get("run", {})},
         not_modelled=(*(base.not_modelled if base else ()), *data.get("not_modelled", ())),
     )
