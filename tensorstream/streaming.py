@@ -329,11 +329,10 @@ class Stream:
         if self._options.form != "own":
             raise ValueError("a stream that converts (dtype=) does not encode as well")
         encoding = encoding_of(scheme, group, symmetric=symmetric)
-        self._options = self._options._replace(form="scheme", encoding=encoding)
+        chosen = self._options._replace(form="scheme", encoding=encoding)
+        run = Run(self._run.checkpoint, self._all, chosen, "arrays", self._progress)
         self._run.close()
-        self._run = Run(
-            self._run.checkpoint, self._all, self._options, "arrays", self._progress
-        )
+        self._run, self._options = run, chosen
         self._core = self._run.core
         self._reporter = self._run.reporter
         encoded = EncodingStream(self, encoding)
