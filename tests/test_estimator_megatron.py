@@ -111,6 +111,28 @@ def test_muon_keeps_one_moment_of_matrices() -> None:
     assert part(found, "mcore_moments") == 8 * WHOLE - 4 * 12 * 12 * 512 * 512
 
 
+@pytest.mark.parametrize("rank", [0, 3, 7])
+def test_a_layer_wise_optimizer_deals_whole_tensors(rank: int) -> None:
+    """Smallest first, to ranks 0 ... 7, 7 ... 0, 0 ...: here with the cards on the table."""
+    h = 512
+    matrices = [3 * h * h, h * h, 4 * h * h, 4 * h * h] * 12
+    rest = [h] * 50 + [1024 * h, TABLE]
+    hands: list[int] = [0] * 8
+    for index, (size, each) in enumerate(
+        sorted([(size, 8) for size in matrices] + [(size, 12) for size in rest])
+    ):
+        turn = index % 16
+        hands[min(turn, 15 - turn)] += size * each
+    model, run = megatron.read(
+        {**SMALL, "optimizer": "muon", "use-distributed-optimizer": True,
+         "no-use-layer-wise-param-layout": True}, 8,
+    )  # fmt: skip
+    found = frameworks.profile("megatron")
+    for asked, size in ((rank + 1, hands[rank]), (0, max(hands))):
+        one = Estimate(model, {**found.run, **run, "layer_rank": asked}, found)
+        assert part(one, "mcore_layer_wise") == size
+
+
 def test_offloaded_states_leave() -> None:
     found = ask(optimizer_cpu_offload=True, optimizer_offload_fraction=0.5)
     assert part(found, "mcore_master") == 2 * WHOLE
@@ -282,6 +304,20 @@ def test_fp8_weights_are_kept_transposed_on_hopper() -> None:
         assert part(only, "mcore_fp8") == each * matrices
 
 
+def test_fp8_by_block_keeps_both_layouts() -> None:
+    found = ask(profile="megatron-blackwell", fp8_format="e4m3", fp8_recipe="blockwise")
+    assert part(found, "mcore_fp8") == 2 * 12 * 12 * 512 * 512
+
+
+def test_overlapped_communication_has_ten_buffers_and_three_workspaces() -> None:
+    found = ask(
+        profile="megatron", tp_comm_overlap=True, tensor_model_parallel_size=2,
+        sequence_parallel=True,
+    )  # fmt: skip
+    assert part(found, "mcore_overlap") == 10 * 2 * 4096 * 512
+    assert part(found, "mcore_engine") == 3 * 32 * MIB
+
+
 def test_an_inference_engine_has_its_cache_and_weights() -> None:
     model, run = megatron.read(SMALL, 8)
     run |= megatron.inference({"inference-dynamic-batching-buffer-size-gb": 20})
@@ -358,6 +394,31 @@ def test_bert_has_a_head_and_a_pooler() -> None:
     model, _ = megatron.read({**SMALL, "bert-binary-head": True}, 8)
     head = 2 * (512 * 512 + 512) + 2 * 512 + 2 * 512 + 2
     assert model.parameters == WHOLE - 47 * 512 + 2 * 512 + head + 50257
+
+
+def test_every_fourth_layer_has_full_attention() -> None:
+    given = {**SMALL, "experimental-attention-variant": "gated_delta_net"}
+    model, _ = megatron.read(given, 8)
+    assert list(model.numbers["decoder"]["pattern"]) == [1, 1, 1, 0] * 3
+    keys = values = 512
+    small = {"linear-num-key-heads": 4, "linear-num-value-heads": 4}
+    model, _ = megatron.read({**given, **small}, 8)
+    # q, k, v, z in; two numbers a head; out; a convolution of four; A, dt bias, a norm.
+    delta = 512 * (2 * keys + 2 * values) + 512 * 8 + values * 512
+    delta += 4 * (2 * keys + values) + 2 * 4 + 128
+    attention = 4 * 512 * 512 + 4 * 512
+    assert model.parameters == WHOLE - 47 * 512 + 9 * (delta - attention)
+
+
+def test_sparse_attention_has_an_indexer() -> None:
+    latent = {**SMALL, "multi-latent-attention": True, "q-lora-rank": 128, "kv-lora-rank": 64}
+    plain, _ = megatron.read(latent, 8)
+    sparse, _ = megatron.read(
+        {**latent, "experimental-attention-variant": "dsa", "dsa-indexer-n-heads": 4,
+         "dsa-indexer-head-dim": 32}, 8,
+    )  # fmt: skip
+    indexer = 128 * 4 * 32 + 512 * 32 + 512 * 4 + 2 * 32
+    assert sparse.parameters - plain.parameters == 12 * indexer
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def estimate(row: Row) -> Estimate:
             run |= megatron.inference(given)
         if row["kind"] == "inference":
             run["mode"] = "generate"
+        run["layer_rank"] = run["dp"] * run["cp"] // run["replicas"]  # the last rank
         return Estimate(model, {**usual, **run}, profile(row, given))
     except ValueError as error:
         raise NotCovered(str(error)) from None

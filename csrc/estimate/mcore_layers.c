@@ -42,6 +42,13 @@ static ts_wide wide(const layer_run *r, ts_wide tokens, ts_wide elements)
     return tokens * elements * r->mcore->width / r->run->tp;
 }
 
+/* Bytes, where it is a matrix's input alone that keeps them: FP8 matrices keep
+ * their inputs as they multiplied them. */
+static ts_wide multiplied(const layer_run *r, ts_wide bytes)
+{
+    return r->run->fp8_compute ? bytes / r->mcore->width : bytes;
+}
+
 static uint64_t value_dim(const ts_layer *l)
 {
     return l->value_dim > 0 ? l->value_dim : l->head_dim;
@@ -70,9 +77,11 @@ static ts_wide core_attention(const layer_run *r, uint64_t keys)
     ts_wide out = wide(r, r->here, (ts_wide)l->heads * value_dim(l));
 
     if (!unfused(r)) {
-        uint64_t copies = r->mcore->profile->flash_copy && r->run->batch > 1;
-        return out * (1 + copies) + 4 * r->here * l->heads / r->run->tp;
+        bool copied = r->mcore->profile->flash_copy && r->run->batch > 1;
+        ts_wide input = copied || r->run->fp8_compute ? multiplied(r, out) : 0;
+        return out + input + 4 * r->here * l->heads / r->run->tp;
     }
+    out = multiplied(r, out);
     if (drops(r, TS_PART_CORE_ATTENTION)) return out;
     ts_wide each = r->run->softmax_unfused ? 4 : width;
     if (r->run->attention_dropout) each += 1 + width;
@@ -163,7 +172,8 @@ static ts_wide mixer(const layer_run *r)
 static ts_wide dense(const layer_run *r, uint64_t ffn)
 {
     if (drops(r, TS_PART_MLP)) return 0;
-    return wide(r, r->here, (ts_wide)ffn * (r->layer->gated ? 3 : 2));
+    ts_wide one = wide(r, r->here, ffn);
+    return one * (r->layer->gated ? 2 : 1) + multiplied(r, one);
 }
 
 /* Rows that the experts of a rank get, evenly routed: its own tokens times
@@ -184,13 +194,13 @@ static ts_wide experts(const layer_run *r, const ts_stack *stack)
     uint64_t width = r->mcore->width;
     ts_wide router = r->here / split_of(r->run) * l->experts * 8;
     ts_wide act = rows * l->expert_ffn * width / r->run->etp;
-    uint64_t products = l->gated ? 2 : 1, activations = l->gated ? 1 : 2;
+    ts_wide activations = multiplied(r, act) + (l->gated ? 0 : act);
 
     if (drops(r, TS_PART_EXPERTS)) return router;
     if (drops(r, TS_PART_EXPERT_ACT)) activations = 0;
-    return router + rows * stack->hidden * width
-           + act * (products + activations)
-           + wide(r, r->here, (ts_wide)l->shared_ffn * (l->gated ? 3 : 2));
+    return router + multiplied(r, rows * stack->hidden * width)
+           + act * (l->gated ? 2 : 1) + activations
+           + dense(r, l->shared_ffn);
 }
 
 /* ---- the layer ---------------------------------------------------------- */
@@ -225,7 +235,7 @@ void ts_mcore_layer(const ts_mcore *m, const ts_stack *stack,
     };
     uint64_t attentions = (l->mixer != TS_MIXER_NONE) + l->cross;
     uint64_t mlps = l->mlp != TS_MLP_NONE;
-    ts_wide normed = drops(&r, TS_PART_NORMS) ? 0 : r.hidden;
+    ts_wide normed = drops(&r, TS_PART_NORMS) ? 0 : multiplied(&r, r.hidden);
     ts_wide mask = m->run->hidden_dropout ? r.hidden / m->width : 0;
 
     memset(out, 0, sizeof *out);

@@ -69,8 +69,8 @@ static uint64_t grad_width(const ts_run *run)
 static ts_wide fp8_bytes(const ts_mcore *m)
 {
     if (!m->run->fp8_compute) return 0;
-    return (m->weights.matrices + m->weights.experts)
-           * (m->profile->fp8_transposed ? 2 : 1);
+    bool both = m->profile->fp8_transposed || m->run->fp8_compute == 2;
+    return (m->weights.matrices + m->weights.experts) * (both ? 2 : 1);
 }
 
 static ts_status add_weights(ts_mcore *m)
@@ -126,6 +126,114 @@ static ts_wide moments(const ts_mcore *m, trained group)
                               group.rest);
 }
 
+/* ---- a layer-wise optimizer --------------------------------------------- */
+
+/* Tensors of one size, and what the optimizer keeps of an element. */
+typedef struct {
+    ts_wide size;
+    uint64_t count, bytes;
+} dealt;
+
+enum {
+    MAX_DEALT = TS_MAX_KINDS * TS_MAX_MATRICES + 4,
+    MAX_RANKS = 1 << 16, /* looked at: more than a stage has tensors */
+};
+
+static void insert(dealt *list, uint32_t *count, dealt one)
+{
+    uint32_t at = *count;
+    if (one.size == 0 || one.count == 0 || at == MAX_DEALT) return;
+    for (; at > 0 && list[at - 1].size > one.size; at--)
+        list[at] = list[at - 1];
+    list[at] = one;
+    (*count)++;
+}
+
+static uint32_t list_dense(const ts_mcore *m, uint64_t matrix, uint64_t rest,
+                           dealt *list)
+{
+    const ts_stack *stack = &m->model->decoder;
+    ts_wide tables = m->table > 0 ? (m->weights.embedding + m->weights.head)
+                                        / m->table
+                                  : 0;
+    uint64_t norms = 0;
+    uint32_t count = 0;
+
+    for (uint32_t kind = 0; kind < stack->kind_count; kind++) {
+        ts_matrices all;
+        uint64_t layers = m->share.count[kind];
+        ts_layer_matrices(stack, &stack->kinds[kind], &all);
+        for (uint32_t i = 0; i < all.count; i++) {
+            ts_matrix part = ts_matrix_share(&all.list[i], m->run);
+            if (part.split == TS_SPLIT_EXPERT) continue;
+            insert(list, &count,
+                   (dealt){(ts_wide)part.in * part.out, layers * part.copies,
+                           matrix});
+        }
+        norms += layers * stack->kinds[kind].norms;
+    }
+    if (m->share.last) norms += stack->final_norms;
+    insert(list, &count,
+           (dealt){stack->hidden, norms * (stack->norm_bias ? 2 : 1), rest});
+    insert(list, &count,
+           (dealt){m->share.first ? (ts_wide)stack->positions * stack->hidden
+                                  : 0,
+                   1, rest});
+    insert(list, &count, (dealt){m->table, (uint64_t)tables, rest});
+    return count;
+}
+
+/* Of `count` indices from `first`, those that lie `turn` after a multiple of
+ * `round`. */
+static uint64_t hits(uint64_t first, uint64_t count, uint64_t turn,
+                     uint64_t round)
+{
+    uint64_t end = first + count;
+    uint64_t before = first > turn ? (first - turn - 1) / round + 1 : 0;
+    uint64_t until = end > turn ? (end - turn - 1) / round + 1 : 0;
+    return until - before;
+}
+
+/* By size, the smallest first, to rank 0 ... d - 1, d - 1 ... 0, 0 ... */
+static ts_wide dealt_to(const dealt *list, uint32_t count, uint64_t rank,
+                        uint64_t ranks)
+{
+    ts_wide sum = 0;
+    uint64_t at = 0, round = 2 * ranks;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t mine = hits(at, list[i].count, rank, round)
+                        + hits(at, list[i].count, round - 1 - rank, round);
+        sum += list[i].size * list[i].bytes * mine;
+        at += list[i].count;
+    }
+    return sum;
+}
+
+static ts_status add_layer_wise(ts_mcore *m, uint64_t master)
+{
+    const ts_run *run = m->run;
+    dealt list[MAX_DEALT];
+    uint64_t ranks = dense_ranks(run), width = ts_number_width(run->state_dtype);
+    uint64_t one = run->optimizer == TS_OPTIMIZER_MUON ? width : 2 * width;
+    uint32_t count = list_dense(m, master + one, master + 2 * width, list);
+    uint64_t first = 0, last = ranks;
+    ts_wide most = 0;
+
+    if (run->layer_rank > 0) {
+        last = ts_min(run->layer_rank, ranks);
+        first = last - 1;
+    }
+    for (uint64_t rank = first; rank < ts_min(last, first + MAX_RANKS);
+         rank++) {
+        ts_wide bytes = dealt_to(list, count, rank, ranks);
+        if (bytes > most) most = bytes;
+    }
+    most += share_of(experts_of(m).matrices * (master + one),
+                     expert_ranks(run), true);
+    return ts_mcore_line(m, TS_FOR_OPTIMIZER, TS_FORMULA_MCORE_LAYER_WISE,
+                         TS_ALWAYS, most);
+}
+
 static ts_status add_optimizer(ts_mcore *m)
 {
     const ts_run *run = m->run;
@@ -136,6 +244,8 @@ static ts_status add_optimizer(ts_mcore *m)
     uint64_t copy = master > 0 && grad_width(run) < 4 ? 4 : 0;
 
     if (run->offload_optimizer) return TS_OK;
+    if (run->layer_wise && run->method == TS_METHOD_FULL)
+        return add_layer_wise(m, master);
     TS_TRY(ts_mcore_line(
         m, TS_FOR_MASTER, TS_FORMULA_MCORE_MASTER, TS_ALWAYS,
         kept_here(run, on_rank(run, all * master, experts.matrices * master,

@@ -86,6 +86,19 @@ static ts_status add_workspaces(ts_mcore *m)
                          TS_ALWAYS, (ts_wide)engines * p->engine_bytes);
 }
 
+static ts_wide hidden(const ts_mcore *m)
+{
+    return ts_mcore_hidden(m, m->model->decoder.hidden, m->run->seq);
+}
+
+static ts_status add_overlap(ts_mcore *m)
+{
+    uint64_t split = m->run->sp ? m->run->tp : 1;
+    if (!m->run->tp_overlap || !m->profile->engine) return TS_OK;
+    return ts_mcore_line(m, TS_FOR_COMMUNICATION, TS_FORMULA_MCORE_OVERLAP,
+                         TS_ALWAYS, 10 * hidden(m) * split);
+}
+
 /* Megatron's own attention multiplies into one buffer that all layers share.
  */
 static ts_status add_scores(ts_mcore *m)
@@ -114,11 +127,6 @@ static ts_status add_routing(ts_mcore *m)
                  * ts_mcore_routing(m, &stack->kinds[i]);
     return ts_mcore_line(m, TS_FOR_MLP, TS_FORMULA_MCORE_ROUTING, TS_ALWAYS,
                          bytes);
-}
-
-static ts_wide hidden(const ts_mcore *m)
-{
-    return ts_mcore_hidden(m, m->model->decoder.hidden, m->run->seq);
 }
 
 static ts_status add_boundary(ts_mcore *m)
@@ -408,6 +416,7 @@ ts_status ts_megatron_run(const ts_model *model, const ts_run *run,
     stage_weights(&m);
     TS_TRY(ts_mcore_states(&m));
     TS_TRY(add_workspaces(&m));
+    TS_TRY(add_overlap(&m));
     TS_TRY(add_scores(&m));
     TS_TRY(add_routing(&m));
     TS_TRY(add_boundary(&m));

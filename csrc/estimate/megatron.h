@@ -28,13 +28,18 @@ enum {
        " recomputation drops")                                                \
     XX(grouped_experts, 0, 0, 1, "Megatron: 1: grouped GEMM over experts")    \
     XX(expert_dispatch, 0, 0, 2, "Megatron: 0 allgather, 1 alltoall, 2 flex") \
-    XX(fp8_compute, 0, 0, 1, "Megatron: 1: matrices are multiplied in FP8")   \
+    XX(fp8_compute, 0, 0, 2, "Megatron: matrices are multiplied in FP8: 1 one"\
+       " scale a tensor, 2 one a block")                                      \
     XX(fp8_params, 0, 0, 1, "Megatron: 1: and kept in FP8 only")              \
     XX(tp_overlap, 0, 0, 1, "Megatron: 1: tp communication is overlapped")    \
     XX(wgrad_deferral, 0, 0, TS_DIM, "Megatron: micro-batches whose head"     \
        " gradient waits")                                                     \
     XX(chunk_group, 0, 0, TS_DIM, "Megatron: micro-batches a model chunk runs"\
        " in a row; 0: pp")                                                    \
+    XX(layer_wise, 0, 0, 1, "Megatron: 1: the optimizer's shards are whole"   \
+       " matrices")                                                           \
+    XX(layer_rank, 0, 0, TS_DIM, "Megatron: of which rank, from 1; 0: of the" \
+       " one with most")                                                      \
     XX(offload_permille, 0, 0, 1000, "Megatron: share of optimizer state in"  \
        " host memory")                                                        \
     XX(engine_cache_bytes, 0, 0, TS_BYTES, "Megatron: bytes of the inference" \
@@ -77,12 +82,18 @@ enum {
        "parameters of the shard * 4 when gradients are of 16 bits",           \
        "Megatron-Core: main_param.grad = main_grad.float() until the next"    \
        " step begins")                                                        \
+    XX(MCORE_LAYER_WISE, "mcore_layer_wise",                                  \
+       "matrices of one rank * (4 + moments), dealt by size, there and back", \
+       "Megatron-Core's LayerWiseDistributedOptimizer.shard_params")          \
+    XX(MCORE_OVERLAP, "mcore_overlap", "10 * b s h / cp * B",                 \
+       "Transformer Engine's initialize_ub: a buffer for each of 10 products")\
     XX(MCORE_SLACK, "mcore_slack",                                            \
        "what the allocator adds to blocks whose rest is no more than 1 MiB",  \
        "torch's CUDACachingAllocator, replayed: should_split, 20 MiB"         \
        " segments")                                                           \
     XX(MCORE_FP8, "mcore_fp8", "matrices * 1, 2 with their transposes",       \
-       "Transformer Engine: weights cast once a step and cached")             \
+       "Transformer Engine: weights cast once a step and cached; scales a"    \
+       " block ask for both layouts")                                         \
     XX(MCORE_BLAS, "mcore_blas",                                              \
        "a workspace for the forward thread, one for autograd's",              \
        "torch keeps one a (handle, stream); handles are a thread's own")      \

@@ -81,7 +81,7 @@ def attention(args: Arguments) -> Numbers:
             "head_dim": args.number("qk-head-dim", 128) + rope, "rope_dim": rope,
             "value_dim": args.number("v-head-dim", 128),
             "q_rank": args.number("q-lora-rank", 0), "kv_rank": args.number("kv-lora-rank", 32),
-            "out_bias": biased, "mlp": "none", "norms": 1,
+            "out_bias": biased, "mlp": "none", "norms": 1, **_indexer(args),
         }  # fmt: skip
     grouped = "group-query-attention" in args
     hidden = args.number("hidden-size")
@@ -93,6 +93,27 @@ def attention(args: Arguments) -> Numbers:
         "head_dim": args.number("kv-channels", hidden // heads),
         "fused_qkv": 1, "qkv_bias": int(biased or "add-qkv-bias" in args), "out_bias": biased,
         "qk_norm": int("qk-layernorm" in args), "mlp": "none", "norms": 1,
+    }  # fmt: skip
+
+
+def _indexer(args: Arguments) -> Numbers:
+    """--experimental-attention-variant dsa: what chooses the keys."""
+    if args.text("experimental-attention-variant", "") != "dsa":
+        return {}
+    return {
+        "index_heads": args.number("dsa-indexer-n-heads", 64),
+        "index_dim": args.number("dsa-indexer-head-dim", 128),
+    }
+
+
+def delta(args: Arguments) -> Numbers:
+    """--experimental-attention-variant gated_delta_net, alone."""
+    return {
+        "mixer": "delta", "conv_width": args.number("linear-conv-kernel-dim", 4),
+        "state_dim": args.number("linear-key-head-dim", 128),
+        "value_dim": args.number("linear-value-head-dim", 128),
+        "state_groups": args.number("linear-num-key-heads", 16),
+        "state_heads": args.number("linear-num-value-heads", 32), "mlp": "none", "norms": 1,
     }  # fmt: skip
 
 
@@ -250,6 +271,12 @@ def gpt(args: Arguments) -> Numbers:
     moe = "num-experts" in args
     pattern = frequency(args.text("moe-layer-freq", "1"), layers) if moe else [0] * layers
     kinds = [layer(args, False), layer(args, True)] if moe else [layer(args, False)]
+    if args.text("experimental-attention-variant", "") == "gated_delta_net":
+        # Every n-th layer has full attention, the others the delta rule.
+        every = args.number("linear-attention-freq", 4)
+        kinds += [{**kind, **delta(args), "mlp": kind["mlp"], "norms": 2} for kind in kinds]
+        linear = len(kinds) // 2
+        pattern = [k + linear * int((i + 1) % every > 0) for i, k in enumerate(pattern)]
     return {**_heads(args), "decoder": _stack(args, kinds, chunks(args, pattern))}
 
 
@@ -362,7 +389,7 @@ def _precision(args: Arguments) -> Numbers:
         "dtype": dtype, "param_dtype": dtype, "weight_format": dtype,
         "grad_dtype": "fp32" if in_fp32 else dtype, "master": int(dtype != "fp32"),
         "state_dtype": args.text("exp-avg-dtype", "fp32"),
-        "fp8_compute": int(fp8),
+        "fp8_compute": (2 if "block" in args.text("fp8-recipe", "") else 1) if fp8 else 0,
         "fp8_params": int("fp8-param-gather" in args),
     }  # fmt: skip
 
@@ -371,10 +398,15 @@ def _sharding(args: Arguments) -> Numbers:
     stage = int("use-distributed-optimizer" in args)
     if "use-megatron-fsdp" in args:
         stage = SHARDING[args.text("data-parallel-sharding-strategy", "no_shard")]
+    optimizer = OPTIMIZERS[args.text("optimizer", "adam")]
     offloaded = args.real("optimizer-offload-fraction", 1.0)
     return {
         "zero": stage,
-        "optimizer": OPTIMIZERS[args.text("optimizer", "adam")],
+        "optimizer": optimizer,
+        # The layer-wise optimizer that Muon has, where parameters are not laid out for it.
+        "layer_wise": int(
+            stage == 1 and optimizer == "muon" and "no-use-layer-wise-param-layout" in args
+        ),
         "offload_permille": round(1000 * offloaded) if "optimizer-cpu-offload" in args else 0,
     }
 
