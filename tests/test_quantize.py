@@ -10,7 +10,10 @@ import ctypes
 import functools
 import hashlib
 import importlib.metadata
+import json
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -554,3 +557,22 @@ def test_a_scale_of_what_is_not_finite_is_refused(scheme: str, group: int | str)
     x[19, 1023] = -np.inf
     with pytest.raises(ValueError, match="row 19, column 1023 is infinite"):
         ts.quantize(x, scheme, group=group)
+
+
+# -- the benchmark -----------------------------------------------------------------------
+
+
+def test_the_benchmark_runs(tmp_path: pathlib.Path) -> None:
+    script = pathlib.Path(__file__).parent.parent / "benchmarks" / "bench_quantize.py"
+    kept = tmp_path / "result.json"
+    command = [sys.executable, str(script), "--quick", "--no-peers", "--only", "q8_0,nf4"]
+    run = subprocess.run(
+        [*command, "--json", str(kept)], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    measures = json.loads(kept.read_text())["measures"]
+    assert set(measures) == {"cache", "memory"}
+    for measure in measures.values():
+        labels = {row["label"] for row in measure["rows"]}
+        assert labels == {"memcpy", "tensorstream, q8_0", "tensorstream, nf4"}
+        assert all(row["of_memcpy"] > 0 for row in measure["rows"])
