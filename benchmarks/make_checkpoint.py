@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import pathlib
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -92,17 +93,21 @@ def make(path: pathlib.Path, size: int, seed: int = 1) -> pathlib.Path:
     block = values.astype(ml_dtypes.bfloat16).view(np.uint16)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(header)
-        for shape in shapes.values():
-            left, at = int(np.prod(shape)), int(rng.integers(BLOCK))
-            while left:
-                piece = block[at : at + left]
-                file.write(piece.data)
-                left, at = left - piece.size, 0
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(header)
+            for shape in shapes.values():
+                left, at = int(np.prod(shape)), int(rng.integers(BLOCK))
+                while left:
+                    piece = block[at : at + left]
+                    file.write(piece.data)
+                    left, at = left - piece.size, 0
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:  # a full disk, Ctrl-C: gigabytes would stay
+        partial.unlink(missing_ok=True)
+        raise
     return path
 
 
@@ -111,7 +116,12 @@ def main() -> None:
     parser.add_argument("path", type=pathlib.Path)
     parser.add_argument("--size", default="2GiB", help="about this large (2GiB)")
     arguments = parser.parse_args()
-    made = make(arguments.path, parse_size(arguments.size, "size"))
+    try:
+        made = make(arguments.path, parse_size(arguments.size, "size"))
+    except OSError as error:
+        sys.exit(f"cannot write {arguments.path}: {error.strerror}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(f"{made}: {format_size(made.stat().st_size)}")
 
 

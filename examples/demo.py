@@ -40,7 +40,9 @@ def checkpoint_of(size: str, folder: pathlib.Path) -> pathlib.Path:
         )
     print(f"making a checkpoint of {size}, once, in {folder}", flush=True)
     # In a process of its own, so that its memory does not count as ours.
-    subprocess.run([sys.executable, MAKER, path, "--size", size], check=True)
+    made = subprocess.run([sys.executable, MAKER, path, "--size", size])
+    if made.returncode != 0:
+        sys.exit(made.returncode)
     return path
 
 

@@ -61,6 +61,22 @@ def test_demo_on_a_full_disk(tmp_path: pathlib.Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_a_checkpoint_that_finds_no_room_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
+    maker = ROOT / "benchmarks" / "make_checkpoint.py"
+    code = (
+        f"{limit}; import runpy, sys; "
+        f"sys.argv = ['make', {str(tmp_path / 'm.safetensors')!r}, '--size', '16MiB']; "
+        f"runpy.run_path({str(maker)!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=120, env=ENVIRONMENT, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1 and "cannot write" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("demo", ["basic", "adaptive", "filtering", "memory", "comprehensive"])
 def test_streaming_processor_demo(
     path: pathlib.Path, tmp_path: pathlib.Path, demo: str
