@@ -34,6 +34,7 @@ from tensorstream.converting import Conversion, convert
 from tensorstream.monitor import MemoryMonitor, MemorySample, memory
 from tensorstream.progress import Progress
 from tensorstream.quantizing import QuantizationError, QuantizedTensor, dequantize, quantize
+from tensorstream.salvaging import Loss, Salvage, salvage
 from tensorstream.saving import TensorWriter, Writer, create, load, save
 from tensorstream.streaming import Plan, Stream, TensorStats
 from tensorstream.units import format_size, parse_size
@@ -74,6 +75,7 @@ __all__ = [
     "FrameInfo",
     "Layer",
     "LayerFilter",
+    "Loss",
     "MemoryEfficientParameterStreamer",
     "MemoryMonitor",
     "MemorySample",
@@ -82,6 +84,7 @@ __all__ = [
     "QuantizationError",
     "QuantizedTensor",
     "RealTimeEncoder",
+    "Salvage",
     "Stream",
     "StreamingConfig",
     "StreamingProgress",
@@ -106,6 +109,7 @@ __all__ = [
     "open",
     "parse_size",
     "quantize",
+    "salvage",
     "save",
     "stream_model_efficiently",
     "stream_model_with_layer_filtering",

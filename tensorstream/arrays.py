@@ -56,6 +56,9 @@ _ALIASES = {
     "f64": "F64", "double": "F64", "float64": "F64", "fp64": "F64",
 }  # fmt: skip
 
+# Less than a byte an element; in arrays one code a byte.
+PACKED = ("F4", "F6_E2M3", "F6_E3M2")
+
 # What a stream can turn floating-point tensors into.
 FLOAT_TARGETS = ("F16", "BF16", "F32", "F64")
 
@@ -183,7 +186,7 @@ def as_array(name: str, value: Any) -> tuple[Array, str]:
         code = code_of(array.dtype)
     except TypeError as error:
         raise TypeError(f"{name!r}: {error}") from None
-    if code in ("F4", "F6_E2M3", "F6_E3M2"):
+    if code in PACKED:
         raise TypeError(f"{name!r}: {array.dtype} in memory is not packed; view it as uint8")
     return array, code
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ from tensorstream import _core, registry
 from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, TensorInfo
 from tensorstream.converting import Conversion, convert
+from tensorstream.salvaging import FILLS, Salvage, salvage
 from tensorstream.selection import KINDS, MARKS, Selection
 from tensorstream.streaming import DEFAULT_BUDGET, Stream, TensorStats
 from tensorstream.tables import facts, number, plural, print_json, rate_text, shown, table
@@ -37,7 +39,8 @@ INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141  # 128 + the signal, as she
 EXIT_CODES = """\
 exit status:
   0    all went well
-  1    verify: the checkpoint has problems; stats --fail-on-nan: there are NaNs
+  1    verify: the checkpoint has problems; salvage: something is lost;
+       stats --fail-on-nan: there are NaNs
   2    wrong usage, or the source cannot be opened or read
   130  stopped by Ctrl-C (143 by SIGTERM)
 
@@ -149,6 +152,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_converting(convert)
     _add_progress(convert)
+
+    salvage = _command(
+        commands, "salvage", run_salvage, "write what is sound of a damaged file", filters=False
+    )
+    salvage.add_argument("target", help="another path; as for convert")
+    salvage.add_argument(
+        "--fill", choices=FILLS, default="nan",
+        help="what stands for lost elements; drop: tensors with a loss are left out "
+        "(default: nan)",
+    )  # fmt: skip
+    salvage.add_argument(
+        "--compression", choices=("fast", "portable", "small", "raw"),
+        help="default: fast if the source is compressed",
+    )  # fmt: skip
+    salvage.add_argument("--report", metavar="FILE", help="what is lost, as JSON")
+    salvage.add_argument("--budget", default="64MiB", metavar="SIZE", help="default: 64MiB")
+    salvage.add_argument("--threads", type=int, metavar="N", help="that read and check")
 
     listed = commands.add_parser(
         "registry",
@@ -804,6 +824,40 @@ def _print_conversion(done: Conversion, args: argparse.Namespace) -> None:
     }
     print(shown(args.source))
     print(facts(lines.items()))
+
+
+def run_salvage(args: argparse.Namespace) -> int:
+    done = salvage(
+        args.source, args.target, fill=args.fill, compression=args.compression,
+        budget=args.budget, threads=args.threads,
+    )  # fmt: skip
+    found = {
+        "source": args.source, **done._asdict(), "path": os.fspath(done.path),
+        "losses": [loss._asdict() for loss in done.losses],
+    }  # fmt: skip
+    if args.report is not None:
+        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        _core.write_file(args.report, text.encode())
+    if args.json:
+        print_json(found)
+    else:
+        _print_salvage(done, args)
+    return PROBLEMS if done.losses else OK
+
+
+def _print_salvage(done: Salvage, args: argparse.Namespace) -> None:
+    for loss in done.losses:
+        end = loss.first + loss.elements
+        where = "all of it" if loss.elements == end == math.prod(loss.shape) else (
+            f"elements {loss.first:,} to {end:,} of {math.prod(loss.shape):,}"
+        )  # fmt: skip
+        print(f"{shown(loss.name)}: {where}: {shown(loss.reason)}")
+    dropped = f", {len(done.dropped):,} left out" if done.dropped else ""
+    print(
+        f"{shown(os.fspath(done.path))}: {done.sound:,} of {plural(done.tensors, 'tensor')} "
+        f"sound, {done.partial:,} in part{dropped}; {done.elements_lost:,} of "
+        f"{done.elements:,} elements are lost"
+    )
 
 
 def run_registry(args: argparse.Namespace) -> int:

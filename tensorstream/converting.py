@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tensorstream import _core, registry
-from tensorstream.arrays import FLOAT_TARGETS, Array, bytes_of, dtype_code
+from tensorstream.arrays import FLOAT_TARGETS, PACKED, Array, bytes_of, dtype_code
 from tensorstream.checkpoint import Checkpoint, TensorInfo
 from tensorstream.progress import Progress, Rate, Reporter
 from tensorstream.quantizing import scheme_name
@@ -34,7 +34,6 @@ _NPZ = {
     "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64", "C64",
     "C128",
 }  # fmt: skip
-_PACKED = ("F4", "F6_E2M3", "F6_E3M2")
 _F8_TARGETS = ("F8_E4M3", "F8_E5M2")
 _F8_SCHEMES = {"e4m3": "F8_E4M3", "e5m2": "F8_E5M2"}
 
@@ -98,7 +97,7 @@ class _Way(NamedTuple):
     scheme: str | None = None
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """One tensor on its way."""
 
     row: int
@@ -131,14 +130,14 @@ class _Router:
             return self._compressed or not (is_block or code == "C128")
         return code in _NPZ if self._format == "npz" else is_block or code in _GGUF
 
-    def step(self, row: int, info: TensorInfo, tied_to: str | None) -> _Step:
+    def step(self, row: int, info: TensorInfo, tied_to: str | None) -> Step:
         scheme = self._scheme(info)
         if scheme is not None:
             way = _Way("scheme", scheme=scheme)
-            return _Step(row, info, _scheme_dtype(scheme), way, None, tied_to)
+            return Step(row, info, _scheme_dtype(scheme), way, None, tied_to)
         dtype = self._dtype(info)
         way, then = _way_to(info, dtype)
-        return _Step(row, info, dtype, way, then, tied_to)
+        return Step(row, info, dtype, way, then, tied_to)
 
     def _scheme(self, info: TensorInfo) -> str | None:
         """Matrices of floats whose rows are whole blocks are quantised."""
@@ -206,7 +205,7 @@ def _suits(info: TensorInfo, scheme: str) -> bool:
 
 def _way_to(info: TensorInfo, dtype: str) -> tuple[_Way, tuple[str, str] | None]:
     if dtype == info.dtype:
-        return _Way("raw" if info.is_quantized or dtype in _PACKED else "own"), None
+        return _Way("raw" if info.is_quantized or dtype in PACKED else "own"), None
     if dtype in FLOAT_TARGETS:
         return _Way("floats", dtype), None
     if dtype in _F8_TARGETS:
@@ -217,10 +216,10 @@ def _way_to(info: TensorInfo, dtype: str) -> tuple[_Way, tuple[str, str] | None]
 # -- steps -------------------------------------------------------------------------------------
 
 
-def _steps(ckpt: Checkpoint, rows: list[int], router: _Router, keep_ties: bool) -> list[_Step]:
+def steps_of(ckpt: Checkpoint, rows: list[int], router: _Router, keep_ties: bool) -> list[Step]:
     """The tensors in order.  One that is tied to an earlier one is that, where it becomes the
     same."""
-    steps: dict[str, _Step] = {}
+    steps: dict[str, Step] = {}
     for row in rows:
         info = ckpt.tensor(row)
         step = router.step(row, info, None)
@@ -231,7 +230,7 @@ def _steps(ckpt: Checkpoint, rows: list[int], router: _Router, keep_ties: bool) 
     return list(steps.values())
 
 
-def _rows_of(steps: list[_Step], compressed: bool) -> Iterator[Row]:
+def _rows_of(steps: list[Step], compressed: bool) -> Iterator[Row]:
     for step in steps:
         if step.tied_to is None or compressed:
             nbytes = step.info.nbytes if step.tied_to is None else 0
@@ -242,7 +241,7 @@ class _Pump:
     """Brings the elements of steps from streams to a writer."""
 
     def __init__(
-        self, ckpt: Checkpoint, out: Writer, steps: list[_Step], chosen: Options, progress: Any
+        self, ckpt: Checkpoint, out: Writer, steps: list[Step], chosen: Options, progress: Any
     ) -> None:
         self._ckpt, self._out, self._steps, self._chosen = ckpt, out, steps, chosen
         self._begun = time.perf_counter()
@@ -283,7 +282,7 @@ class _Pump:
         finally:
             self.reporter.close(finished=finished)
 
-    def _run_group(self, way: _Way, steps: list[_Step]) -> None:
+    def _run_group(self, way: _Way, steps: list[Step]) -> None:
         own = [step for step in steps if step.tied_to is None and step.info.num_elements]
         wanted = [Wanted(step.row, 0, step.info.num_elements) for step in own]
         # A stream of a few norms needs no more memory than they have.
@@ -306,23 +305,23 @@ class _Pump:
                     self._write(step, stream)
                 self._tensors += 1
 
-    def _write(self, step: _Step, stream: Stream) -> None:
+    def _write(self, step: Step, stream: Stream) -> None:
         done, count = 0, step.info.num_elements
         with self._out.tensor(step.info.name, step.dtype, step.info.shape) as tensor:
             while done < count:
                 chunk = next(stream)
-                tensor.write(_converted(bytes_of(chunk.array), step, chunk.stop - done))
+                tensor.write(converted(bytes_of(chunk.array), step, chunk.stop - done))
                 self._count(step, chunk.stop - done)
                 done = chunk.stop
 
-    def _count(self, step: _Step, elements: int) -> None:
+    def _count(self, step: Step, elements: int) -> None:
         self._chunks += 1
         self._elements += elements
         self._bytes += step.info.nbytes * elements // step.info.num_elements
         self.reporter.tick()
 
 
-def _converted(data: Array, step: _Step, elements: int) -> Any:
+def converted(data: Array, step: Step, elements: int) -> Any:
     if step.then is None:
         return data
     return memoryview(_core.convert(data, *step.then, elements))
@@ -331,7 +330,7 @@ def _converted(data: Array, step: _Step, elements: int) -> Any:
 # -- metadata ----------------------------------------------------------------------------------
 
 
-def _metadata(ckpt: Checkpoint, out: Writer, steps: list[_Step]) -> None:
+def metadata_into(ckpt: Checkpoint, out: Writer, steps: list[Step]) -> None:
     """What the source says besides tensors goes over, as far as the target can say it."""
     if out.format == "gguf":
         if ckpt.format == "gguf":
@@ -376,7 +375,7 @@ def _config_beside(ckpt: Checkpoint) -> dict[str, Any]:
     return {key: config[key] for key in known if isinstance(config.get(key), str)}
 
 
-def _tell_types(ckpt: Checkpoint, out: Writer, steps: list[_Step]) -> None:
+def _tell_types(ckpt: Checkpoint, out: Writer, steps: list[Step]) -> None:
     """general.file_type: of which dtype most of the model is."""
     if ckpt.format == "gguf" and all(step.dtype == step.info.dtype for step in steps):
         return
@@ -391,6 +390,18 @@ def _tell_types(ckpt: Checkpoint, out: Writer, steps: list[_Step]) -> None:
 
 
 # -- the whole ---------------------------------------------------------------------------------
+
+
+def make_steps(
+    ckpt: Checkpoint,
+    target: str | os.PathLike[str],
+    format: str | None,
+    compression: str | None,
+) -> list[Step]:
+    """All tensors on their way into a format, in their own dtypes as far as it has them."""
+    kind = format_of(target, format) if not os.path.isdir(target) else format
+    router = _Router(kind or "safetensors", compression is not None, None, None)
+    return steps_of(ckpt, list(range(len(ckpt))), router, keep_ties=kind != "npz")
 
 
 def convert(
@@ -467,14 +478,14 @@ def convert(
         rows = Selection(kinds, layers, include, exclude, regex, where, names).rows(
             ckpt, ckpt.catalog
         )
-        steps = _steps(ckpt, rows, router, keep_ties=kind != "npz")
+        steps = steps_of(ckpt, rows, router, keep_ties=kind != "npz")
         out = Writer(
             target, format=format, metadata=metadata, compression=compression,
             shard_size=shard_size, budget=share, threads=threads, digests=True,
         )  # fmt: skip
         begun = time.perf_counter()
         with out:
-            _metadata(ckpt, out, steps)
+            metadata_into(ckpt, out, steps)
             out.expect(_rows_of(steps, compression is not None))
             _Pump(ckpt, out, steps, chosen, progress).run()
         done = _conversion(out, steps, time.perf_counter() - begun)
@@ -486,7 +497,7 @@ def convert(
             ckpt.close()
 
 
-def _conversion(out: Writer, steps: list[_Step], seconds: float) -> Conversion:
+def _conversion(out: Writer, steps: list[Step], seconds: float) -> Conversion:
     dtypes: dict[str, int] = {}
     for step in steps:
         dtypes[step.dtype] = dtypes.get(step.dtype, 0) + 1

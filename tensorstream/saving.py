@@ -19,6 +19,7 @@ import numpy as np
 
 from tensorstream import _core
 from tensorstream.arrays import (
+    PACKED,
     Array,
     as_array,
     bytes_of,
@@ -212,6 +213,7 @@ class Writer:
         self._values_from: tuple[_core.Catalog, tuple[str, ...]] | None = None
         self._names: set[str] = set()
         self._in_shard: set[str] = set()
+        self._header = 0  # bytes before the tensors of the shard
         self._shards: list[_core.Writer] = []
         self._open: TensorWriter | None = None
         self._closed = False
@@ -289,7 +291,8 @@ class Writer:
         if tensor.name in self._names:
             raise ValueError(f"tensor {tensor.name!r} is already in the checkpoint")
         core = self._shards[-1]
-        if self._limit and self._in_shard and core.size + tensor.nbytes > self._limit:
+        size = core.size - self._header + tensor.nbytes
+        if self._limit and self._in_shard and size > self._limit:
             put_metadata(core, self.format, self.metadata)
             core.finish()
             core = self._new_shard()
@@ -298,6 +301,8 @@ class Writer:
         if not self._in_shard:
             self._start_shard(core)
         core.begin(tensor.name, tensor.dtype, tensor.shape)
+        if not self._in_shard:
+            self._header = core.size
         self._in_shard.add(tensor.name)
         self._names.add(tensor.name)
         self._open = tensor
@@ -415,7 +420,7 @@ class TensorWriter:
         self.name, self.dtype, self.shape = name, dtype, shape
         self._out = out
         self._numpy = numpy_dtype(dtype)
-        self._packed = self._numpy is None or dtype.startswith(("F4", "F6"))
+        self._packed = self._numpy is None or dtype in PACKED
         known = [0 if size is None else size for size in shape]
         width = 1 if self._packed or self._numpy is None else self._numpy.itemsize
         self.nbytes = int(np.prod(known, dtype=object)) * width

@@ -436,6 +436,21 @@ def test_what_cannot_be_compressed(tmp_path: pathlib.Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_shards_go_by_bytes(tmp_path: pathlib.Path) -> None:
+    tensors = {f"t{i}": np.zeros(1000) for i in range(6)}
+    path = ts.save(tmp_path / "m.safetensors", tensors, shard_size="17KB")
+    shards = json.loads(path.read_bytes())["weight_map"]
+    assert sorted(shards.values()) == [
+        f"m-0000{i}-of-00003.safetensors" for i in (1, 1, 2, 2, 3, 3)
+    ]
+    with (
+        pytest.raises(TypeError, match="is F64, the rows are U8"),
+        ts.create(tmp_path / "x.safetensors") as out,
+        out.tensor("t", "float64", (2, 3)) as tensor,
+    ):
+        tensor.write(np.zeros((2, 24), np.uint8))
+
+
 # -- shards ------------------------------------------------------------------------------------
 
 
