@@ -1,4 +1,4 @@
-"""Qwen's README: finetune.py on 1 to 4 A100s, one step of bf16 or GPTQ weights.
+"""The READMEs of Qwen and Qwen-VL: finetune.py on 1 to 4 A100s, bf16 or GPTQ weights.
 
 Figures are what nvidia-smi shows, summed over the GPUs.  All sequences are padded to the length
 that the table names.
@@ -7,7 +7,7 @@ that the table names.
 from __future__ import annotations
 
 from benchmarks.estimator_adapters import Query, Row, ask, total
-from tensorstream.estimator import Estimate
+from tensorstream.estimator import Estimate, models
 
 SINGLE, PACKED, SHARDED = "single-GPU fine-tuning", "QLoRA", "FSDP2/TP/PP/CP, DeepSpeed"
 
@@ -16,7 +16,14 @@ def claims(row: Row) -> bool:
     return bool(row["framework"].startswith("HF Trainer + DeepSpeed (Qwen"))
 
 
+def towers(row: Row) -> int:
+    """Parameters of a tower for images, which finetune.py leaves alone (fix_vit)."""
+    return int(models.model(row["model"]).config.get("towers", 0))
+
+
 def tier(row: Row) -> str:
+    if "VL" in row["model"]:
+        return "VLM"
     if (row.get("n_gpus") or 1) > 1:
         return SHARDED
     return PACKED if row["config"]["method"].startswith("Q-LoRA") else SINGLE
@@ -30,6 +37,11 @@ def zero_stage(row: Row) -> int:
     return 3 if "Zero3" in method or method.startswith("Full") else 2
 
 
+def targets(config: Row) -> tuple[str, ...]:
+    words = config.get("lora_targets") or "c_attn,c_proj,w1,w2"
+    return tuple(word.strip().rpartition(".")[2] for word in words.split(","))
+
+
 def queries(row: Row) -> list[Query]:
     config = row["config"]
     method, gpus = config["method"], row.get("n_gpus") or 1
@@ -39,17 +51,19 @@ def queries(row: Row) -> list[Query]:
     # DeepSpeed has no autocast: logits, their shifted copy, log_softmax and gradients have 2 B.
     half = {"logit_loss": 6, "logit_backward": 8} if zero else {}
     lora = {
-        "rank": config["lora_r"],
-        "target_modules": tuple(config["lora_targets"].split(",")),
-        "train_embeddings": "emb" in method,
+        "rank": config.get("lora_r", 64),
+        "target_modules": targets(config),
+        # Of a base model embedding and head train as well.
+        "train_embeddings": any(word in method.lower() for word in ("emb", "base")),
     }
     estimate = ask(
         row["model"],
         profile="qwen-finetune",
         seq_len=config["seq_len"],
-        per_device_batch=config["batch_size"],
-        grad_accum=config["grad_accum"],
-        recompute="full" if config["gradient_checkpointing"] else "none",
+        per_device_batch=config.get("batch_size", 1),
+        grad_accum=config.get("grad_accum", 8),
+        recompute="full" if config.get("gradient_checkpointing", True) else "none",
+        run={"frozen_count": towers(row) if full else 0},
         dp=gpus,
         zero_stage=zero,
         master_weights=full or packed,

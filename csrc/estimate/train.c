@@ -142,6 +142,7 @@ static void find_trained(training *t)
         t->tables = w->embedding + head_held(t);
     if (some > 0 && some < t->share.layers)
         inside = inside * some / t->share.layers;
+    inside -= t->run->frozen_count < inside ? t->run->frozen_count : inside;
     t->trained = t->tables + (t->full ? inside : w->adapters);
     if (t->run->method == TS_METHOD_FROZEN) t->trained = t->tables = 0;
 }

@@ -11,6 +11,8 @@
        " appear")                                                             \
     XX(scaled_outputs, 0, 0, 1, "1: outputs of frozen matrices are kept for"   \
        " scales that train (adapter v2, IA3); norms train as well")           \
+    XX(frozen_count, 0, 0, TS_BYTES, "full: parameters that do not train all" \
+       " the same (towers)")                                                  \
     XX(trained_layers, 0, 0, TS_MAX_LAYERS, "full: layers that train at a"    \
        " time (LISA); 0: all")
 

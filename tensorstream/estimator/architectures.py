@@ -87,10 +87,14 @@ def qwen3(config: Config) -> Numbers:
 
 
 def qwen1(config: Config) -> Numbers:
-    """Qwen-7B and its kin: fused qkv with bias; intermediate_size counts gate and up."""
+    """Qwen-7B and its kin: fused qkv with bias; intermediate_size counts gate and up.
+
+    Qwen-VL's tower for images is counted (`towers`), not what it computes.
+    """
     layer = attention(config, fused_qkv=1, qkv_bias=1)
     layer["ffn"] = pick(config, "intermediate_size") // 2
-    return decoder(config, [layer], [0] * depth(config), tied=False)
+    own = {"tied": False, "extra": pick(config, "towers", default=0)}
+    return decoder(config, [layer], [0] * depth(config), **own)
 
 
 def gemma(config: Config) -> Numbers:

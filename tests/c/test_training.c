@@ -230,6 +230,118 @@ static void optimizers_keep_what_they_keep(void)
           "galore");
 }
 
+/* ---- nothing is asked that has no effect -------------------------------- */
+
+static uint64_t *field(void *base, const ts_field *fields, size_t count,
+                       const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(fields[i].name, name) == 0)
+            return (uint64_t *)((uint8_t *)base + fields[i].offset);
+    return NULL;
+}
+
+/* Runs in which every constant can matter. */
+static ts_run one_of(int kind)
+{
+    uint64_t targets = TS_TARGET_Q | TS_TARGET_V | TS_TARGET_DOWN;
+    ts_run run = kind == 0 ? full() : adapters(targets);
+
+    run.batch = 2;
+    run.micro_batches = 4;
+    switch (kind) {
+    case 1: run.weight_format = TS_NUMBER_NF4; break;
+    case 2:
+        run.fsdp = 1;
+        run.dp = 4;
+        run.weight_format = TS_NUMBER_NF4;
+        break;
+    case 3: run.attention = TS_ATTENTION_EAGER; break;
+    case 4: run.recompute = TS_RECOMPUTE_SELECTIVE; break;
+    case 5: run.loss = TS_LOSS_CHUNKED; break;
+    case 6:
+        run.weight_format = run.adapter_dtype = TS_NUMBER_FP32;
+        run.train_embeddings = 1;
+        break;
+    case 7:
+        run.method = TS_METHOD_FULL;
+        run.zero = 3;
+        run.dp = 4;
+        break;
+    case 8: run.pp = 4; break;
+    default: break;
+    }
+    return run;
+}
+
+enum { KINDS = 9 };
+
+/* Everything an estimate says, as one number. */
+static uint64_t said(const ts_run *run, const ts_profile *profile)
+{
+    ts_model model = llama();
+    ts_ledger ledger;
+    uint64_t sum = 0;
+
+    model.tied = model.softcap = 1;
+    model.decoder.kinds[0].kv_heads = run->pp > 1 ? 8 : 32;
+    CHECK_OK(ts_estimate(&model, run, profile, 0, &ledger, error));
+    for (int i = 0; i < TS_INSTANT_COUNT; i++)
+        sum = sum * 31 + ledger.at[i];
+    for (int i = 0; i < TS_COUNTER_COUNT; i++)
+        sum = sum * 31 + ledger.counters[i];
+    if (run->pp == 1) return sum;
+    CHECK_OK(ts_estimate(&model, run, profile, run->pp - 1, &ledger, error));
+    return sum * 31 + ledger.at[TS_AT_LOSS];
+}
+
+static bool profile_matters(const char *name)
+{
+    for (int kind = 0; kind < KINDS; kind++) {
+        ts_run run = one_of(kind);
+        ts_profile profile = plain();
+        profile.packed_kept = profile.unpack_bytes = 2;
+        profile.logit_loss = 4;
+        profile.logit_slice = 64;
+        profile.logit_slice_bytes = strcmp(name, "logit_slice") == 0 ? 8 : 0;
+        uint64_t before = said(&run, &profile), *value =
+            field(&profile, ts_profile_fields, ts_profile_field_count, name);
+        *value = *value == 1 ? 0 : *value + 1;
+        if (strcmp(name, "gathered_layers") == 0) *value = 5;
+        if (strcmp(name, "step_group") == 0) *value = 1000;
+        if (strcmp(name, "logit_generations") == 0) *value = 1000;
+        if (said(&run, &profile) != before) return true;
+    }
+    return false;
+}
+
+static void every_constant_has_an_effect(void)
+{
+#define XX(name, ...) #name,
+    static const char *const names[] = {TS_TRAIN_PROFILE(XX)};
+#undef XX
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        CHECK(profile_matters(names[i]), "%s", names[i]);
+}
+
+static void every_field_of_the_run_has_an_effect(void)
+{
+#define XX(name, ...) #name,
+    static const char *const names[] = {TS_TRAIN_RUN(XX)};
+#undef XX
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        bool matters = false;
+        for (int kind = 0; kind < KINDS; kind++) {
+            ts_run run = one_of(kind);
+            ts_profile profile = plain();
+            uint64_t before = said(&run, &profile);
+            *field(&run, ts_run_fields, ts_run_field_count, names[i]) = 1;
+            matters |= said(&run, &profile) != before;
+        }
+        CHECK(matters, "%s", names[i]);
+    }
+}
+
 int main(void)
 {
     RUN(a_layer_that_trains_keeps_what_its_weights_need);
@@ -240,5 +352,7 @@ int main(void)
     RUN(logits_are_where_the_loss_is);
     RUN(packed_matrices_keep_what_bitsandbytes_keeps);
     RUN(optimizers_keep_what_they_keep);
+    RUN(every_constant_has_an_effect);
+    RUN(every_field_of_the_run_has_an_effect);
     CHECK_END();
 }
