@@ -8,6 +8,8 @@ can stand in for each other.
 from __future__ import annotations
 
 import itertools
+import json
+import pathlib
 import random
 import warnings
 from collections import Counter
@@ -17,7 +19,8 @@ import pytest
 from conftest import oracle
 
 from tensorstream import _core
-from tensorstream.estimator import architectures, core
+from tensorstream.estimator import architectures, core, models, modules, recording
+from tensorstream.estimator.probe import Probe, _peak, probe
 
 torch = oracle("torch")
 transformers = oracle("transformers")
@@ -26,8 +29,6 @@ peft = oracle("peft")
 if int(transformers.__version__.split(".")[0]) < 5:
     pytest.skip("layers are held as transformers 5 writes them", allow_module_level=True)
 torch.set_num_threads(1)  # tiny products: threads only wait for each other
-
-import saved_tensors  # noqa: E402  (needs torch)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -233,11 +234,11 @@ def difference(ours: Counter[int], torchs: Counter[int], report: Any, layer: int
 
 def compare(model: Any, numbers: Any, run: dict[str, Any], first_has_grad: bool) -> None:
     ids = torch.randint(3, VOCAB, (run["batch"], run["seq"]))
-    report = saved_tensors.measure(model, {"input_ids": ids, "labels": ids})
+    report = recording.record(model, {"input_ids": ids, "labels": ids})
     assert len(report.layer_names) == LAYERS
     for layer in range(LAYERS):
         ours = ledger(numbers, run, layer, grad=layer > 0 or first_has_grad)
-        torchs = report.counts(layer)
+        torchs = report.sizes(layer)
         assert ours == torchs, difference(ours, torchs, report, layer)
 
 
@@ -268,3 +269,102 @@ def test_parameters_are_those_transformers_builds(family: str) -> None:
         model = build(config, "bf16")
     count, _ = _core.model_parameters(architectures.numbers(config.to_dict()), {})
     assert count == model.num_parameters()
+
+
+# ---- probe: the same, of a module that somebody has in hand ----
+
+
+def ids(batch: int = 2, seq: int = 7) -> dict[str, Any]:
+    tokens = torch.randint(3, VOCAB, (batch, seq))
+    return {"input_ids": tokens, "labels": tokens}
+
+
+def small(family: str = "llama", dtype: str = "bf16") -> Any:
+    return build(config_of(family, Sizes(family, 0)), dtype)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "deepseek_v3", "gptj", "bloom"])
+def test_a_probe_reads_a_live_module_and_finds_the_ledger_exact(family: str) -> None:
+    model = small(family)
+    assert probe(model, ids()).exact
+    model, bits = adapted(model, modules.base(model).config.model_type, rank=3)
+    found = probe(model, ids())
+    assert found.exact, found.summary_table()
+    gate = core.TARGETS["gate"]  # "all-linear" has one only where the MLP has
+    assert (found.run["rank"], found.run["targets"] | gate) == (3, bits | gate)
+    inner(model).gradient_checkpointing_enable()
+    inner(model).enable_input_require_grads()
+    again = probe(model, ids())
+    assert again.exact and again.run["recompute"] == "full"
+
+
+def test_a_probe_sees_what_the_module_is_set_to() -> None:
+    model = small("gpt2", "fp32")
+    assert probe(model, ids()).run["dtype"] == "fp32"
+    quiet = probe(model.eval(), ids())
+    assert quiet.exact, "nothing drops out of a module in eval mode"
+    frozen = probe(model.requires_grad_(False), ids())
+    assert frozen.run["method"] == "frozen"
+    assert sum(layer.measured_bytes for layer in frozen.layers) == 0
+    assert models.model(model).numbers["decoder"]["positions"] == 64
+
+
+def test_what_a_probe_cannot_describe_it_says() -> None:
+    model = small()
+    with pytest.raises(TypeError, match="live torch module"):
+        probe("llama", ids())
+    with pytest.raises(TypeError, match="no transformers config"):
+        probe(torch.nn.Linear(2, 2), ids())
+    with pytest.raises(ValueError, match="no input_ids"):
+        probe(model, {"labels": ids()["labels"]})
+    with pytest.raises(ValueError, match="needs labels"):
+        probe(model, {"input_ids": ids()["input_ids"]})
+    model.lm_head.weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"1 of \d+ parameters are frozen \(lm_head"):
+        probe(model, ids())
+
+
+def test_a_probe_is_a_row_of_a_measured_list(tmp_path: pathlib.Path) -> None:
+    found = probe(small(), ids())
+    for _ in range(2):
+        found.append(tmp_path / "measured.jsonl")
+    first, second = (tmp_path / "measured.jsonl").read_text().splitlines()
+    row = json.loads(first)
+    assert first == second
+    assert row["measured_bytes"] == sum(layer.measured_bytes for layer in found.layers) > 0
+    assert row["config"]["run"]["seq"] == 7 and row["config"]["model"]["model_type"] == "llama"
+    assert found.error == 0 and "exact" in repr(found)
+
+
+def test_a_layer_that_keeps_more_is_not_exact() -> None:
+    model = small()
+    forward = model.model.layers[1].mlp.forward
+    model.model.layers[1].mlp.forward = lambda x: forward(x) * x.exp()
+    found = probe(model, ids())
+    assert [layer.exact for layer in found.layers] == [True, False]
+    assert not found.exact and found.error < 0
+
+
+def test_on_a_gpu_whole_steps_are_measured() -> None:
+    """The allocator stands in for itself: no GPU is here, the order of calls is what counts."""
+    calls: list[str] = []
+
+    class Cuda:
+        def synchronize(self) -> None:
+            calls.append("wait")
+
+        def reset_peak_memory_stats(self) -> None:
+            calls.append("reset")
+
+        def max_memory_allocated(self) -> int:
+            return 5
+
+        def max_memory_reserved(self) -> int:
+            return 8
+
+    peak = _peak(Cuda(), lambda: calls.append("step"), 2, 1)
+    assert peak == {"allocated": 5, "reserved": 8}
+    assert calls == ["step", "wait", "reset", "step", "step", "wait"]
+    whole = probe(small(), ids())
+    shown = Probe(whole.model, whole.run, [], peak, whole.estimate)
+    assert "allocated" in shown.summary_table() and shown.error > 0

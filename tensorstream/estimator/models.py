@@ -84,7 +84,7 @@ def known(name: str) -> Model:
 
 
 def model(source: Any) -> Model:
-    """A model from a known name, a path to a config.json or its folder, a dict, or a Model."""
+    """A model from a known name, a config.json or its folder, a dict, a live torch module."""
     if isinstance(source, Model):
         return source
     if isinstance(source, Mapping):
@@ -96,4 +96,10 @@ def model(source: Any) -> Model:
         if path.suffix == ".json" and path.is_file():
             return Model(path.parent.name, json.loads(path.read_text("utf-8")))
         return known(os.fspath(source))
-    raise TypeError(f"a model is a name, a path, a dict or a Model, not {source!r}")
+    from tensorstream.estimator import modules
+
+    if modules.is_module(source):
+        return modules.model_of(source)
+    raise TypeError(
+        f"a model is a name, a path, a dict, a live module or a Model, not {source!r}"
+    )
