@@ -207,7 +207,7 @@ static AVX512 size_t decode_into(const ts_rans_slots *slots,
 
     for (unsigned k = 1; k < sink->width; k++)
         sink->plane[k] += done * TS_RANS_LANES;
-    sink->lower += done * (TS_RANS_LANES / 8) * sink->low;
+    if (sink->low > 0) sink->lower += done * (TS_RANS_LANES / 8) * sink->low;
     sink->out += done * TS_RANS_LANES * sink->width;
     return done;
 }
