@@ -440,3 +440,15 @@ def test_formulas_of_the_family_have_sources() -> None:
     for formula in core.formulas():
         if formula.name.startswith("mcore"):
             assert formula.text and formula.source
+
+
+def test_adapters_train_alone() -> None:
+    """LoRA under Megatron: frozen weights keep 2 bytes, adapters have their 18."""
+    model, run = megatron.read(SMALL, 8)
+    run |= {"method": "lora", "rank": 8, "targets": core.TARGETS["q"], "adapter_dtype": "bf16"}
+    found = Estimate(model, run, frameworks.profile("megatron"))
+    adapters = 12 * 8 * (512 + 3 * 512)
+    assert part(found, "mcore_weights") == 2 * WHOLE
+    assert part(found, "adapters") == 2 * adapters
+    assert part(found, "mcore_gradients") == 4 * adapters
+    assert part(found, "mcore_moments") == 8 * adapters
