@@ -327,6 +327,19 @@ def test_an_inference_engine_has_its_cache_and_weights() -> None:
     assert part(found, "mcore_moments") == 0
 
 
+def test_graphs_of_mixed_steps_hold_logits() -> None:
+    graphs = {"cuda-graph-impl": "local"}
+    assert megatron.inference(graphs)["engine_tokens"] == 16384
+    few = {**graphs, "inference-dynamic-batching-max-tokens": 64}
+    assert megatron.inference(few)["engine_tokens"] == 64
+    for none in ({}, {**graphs, "decode-only-cuda-graphs": True}, {**graphs, "num-experts": 8}):
+        assert megatron.inference(none)["engine_tokens"] == 0
+    model, run = megatron.read(SMALL, 8)
+    run |= {**megatron.inference(few), "mode": "generate"}
+    found = Estimate(model, run, frameworks.profile("megatron"))
+    assert part(found, "mcore_engine_logits") == 64 * 50304 * 2
+
+
 # ---- arguments -------------------------------------------------------------------------
 
 

@@ -147,6 +147,11 @@ static ts_status add_engine(ts_mcore *m)
 
     TS_TRY(ts_mcore_line(m, TS_FOR_KV_CACHE, TS_FORMULA_MCORE_ENGINE_CACHE,
                          TS_ALWAYS, run->engine_cache_bytes));
+    if (m->share.last)
+        TS_TRY(ts_mcore_line(m, TS_FOR_LOGITS, TS_FORMULA_MCORE_ENGINE_LOGITS,
+                             TS_ALWAYS,
+                             (ts_wide)run->engine_tokens * padded_vocab(m)
+                                 * m->width));
     if (run->engine_tp == 0) return TS_OK;
     return ts_mcore_line(m, TS_FOR_WEIGHTS, TS_FORMULA_MCORE_WEIGHTS,
                          TS_ALWAYS,

@@ -44,6 +44,8 @@ enum {
        " host memory")                                                        \
     XX(engine_cache_bytes, 0, 0, TS_BYTES, "Megatron: bytes of the inference" \
        " engine's cache")                                                     \
+    XX(engine_tokens, 0, 0, TS_TOKENS, "Megatron: tokens whose logits the"    \
+       " engine's graphs hold")                                               \
     XX(engine_tp, 0, 0, TS_DIM, "Megatron: tp of a second copy of the weights"\
        " for inference; 0: none")                                             \
     XX(engine_ep, 1, 1, TS_DIM, "Megatron: its ep")
@@ -112,6 +114,9 @@ enum {
        "MoEAllGatherTokenDispatcher keeps maps, probabilities and order")     \
     XX(MCORE_ENGINE_CACHE, "mcore_engine_cache", "as configured",             \
        "Megatron-Core's dynamic inference context: buffer_size_gb")           \
+    XX(MCORE_ENGINE_LOGITS, "mcore_engine_logits", "max_tokens * V * B",      \
+       "a CUDA graph of a mixed step keeps its output: logits of"             \
+       " DynamicInferenceContext's max_tokens, gathered over tp")             \
     XX(MCORE_ATTENTION, "mcore_attention",                                    \
        "in flight * (norm's output, q, k, v, output, log-sum-exp; 2 a s^2"    \
        " unfused, 5 a s^2 with dropout)",                                     \

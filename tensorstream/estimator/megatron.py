@@ -34,6 +34,7 @@ OPTIMIZERS = {"adam": "adamw", "sgd": "momentum", "muon": "muon", "dist_muon": "
 SHARDING = {"no_shard": 0, "optim": 1, "optim_grads": 2, "optim_grads_params": 3}
 DISPATCHERS = {"allgather": 0, "alltoall": 1, "flex": 2}
 GIB = 1 << 30
+MAX_TOKENS = 16384  # DynamicInferenceContext.DEFAULT_MAX_TOKENS
 
 
 class Arguments:
@@ -453,7 +454,12 @@ def inference(given: Mapping[str, Any]) -> Numbers:
     """The dynamic engine's cache, and a copy of the weights that another layout asks for."""
     args = Arguments(given)
     buffer = args.real("inference-dynamic-batching-buffer-size-gb", 40.0)
-    run: Numbers = {"engine_cache_bytes": int(buffer * GIB)}
+    run: Numbers = {"engine_cache_bytes": int(buffer * GIB), "engine_tokens": 0}
+    graphs = "enable-cuda-graph" in args or "cuda-graph-impl" in args
+    # Steps that mix prefill and decoding are captured whole, or of dense models layer by layer.
+    mixed = "num-experts" not in args or args.text("inference-cuda-graph-scope", "") == "block"
+    if graphs and mixed and "decode-only-cuda-graphs" not in args:
+        run["engine_tokens"] = args.number("inference-dynamic-batching-max-tokens", MAX_TOKENS)
     if "rl-inference-tensor-model-parallel-size" in args:
         run["engine_tp"] = args.number("rl-inference-tensor-model-parallel-size")
         run["engine_ep"] = args.number(
