@@ -6,6 +6,7 @@
  * number a head and position.  A tensor that two modules keep is counted
  * once.  Where sources differ, the profile says how. */
 #include "block.h"
+#include "saved.h"
 
 typedef struct {
     const ts_stack *stack;
@@ -234,6 +235,19 @@ static void matrices(block *b)
     }
 }
 
+/* Whether the ledger of single tensors knows everything this run does. */
+static bool traced(const block *b)
+{
+    const ts_run *run = b->run;
+    bool layer = b->l->mixer == TS_MIXER_ATTENTION
+                 || b->l->mixer == TS_MIXER_LATENT;
+
+    return b->profile->traced && layer && !b->packed && !run->scaled_outputs
+           && !run->sp && run->method != TS_METHOD_DORA
+           && run->recompute != TS_RECOMPUTE_SELECTIVE
+           && residual_width(b) == b->width;
+}
+
 void ts_block_saved(const ts_stack *stack, const ts_layer *layer,
                     const ts_run *run, const ts_profile *profile,
                     ts_wide tokens, ts_block *out)
@@ -268,5 +282,6 @@ void ts_block_saved(const ts_stack *stack, const ts_layer *layer,
     out->residual *= tokens;
     out->packed *= tokens;
     out->backward *= tokens;
+    if (traced(&b)) ts_saved_block(stack, layer, run, (uint64_t)tokens, out);
     matrices(&b);
 }

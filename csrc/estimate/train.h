@@ -17,6 +17,8 @@
        " time (LISA); 0: all")
 
 #define TS_TRAIN_PROFILE(XX)                                                  \
+    XX(traced, 0, 0, 1, "1: layers keep what transformers 5 keeps, tensor by" \
+       " tensor (saved.h); 0: by the constants below")                        \
     XX(norm_kept, 4, 0, 64, "bytes an element that an RMS norm keeps of its"  \
        " input")                                                              \
     XX(norm_weight_kept, 2, 0, 64, "bytes an element it keeps beside when"    \
