@@ -19,6 +19,8 @@ _CEILINGS = [*_SHARED, "-march=native", "-pthread"]
 # As setup.py compiles the extension.
 _KERNELS = [*_SHARED, "-ffp-contract=off", "-fno-semantic-interposition", f"-I{CSRC}"]
 
+_LIBRARIES = ["-lm", "-lz", "-lzstd", "-lpthread", "-ldl"]
+
 READ, SUM, WIDEN, PLACE = range(4)  # what is done with a chunk; as in ceilings.c
 
 
@@ -33,7 +35,7 @@ def compiled(name: str, flags: list[str], sources: list[pathlib.Path]) -> ctypes
         if not library.exists() or library.stat().st_mtime < newest:
             partial = library.with_suffix(".partial")
             command = [os.environ.get("CC", "gcc"), *flags, *map(str, sources)]
-            subprocess.run([*command, "-o", str(partial), "-lm"], check=True)
+            subprocess.run([*command, "-o", str(partial), *_LIBRARIES], check=True)
             os.replace(partial, library)
     return ctypes.CDLL(str(library))
 
@@ -89,6 +91,16 @@ def kernels() -> ctypes.CDLL:
     sources = [HERE / "kernels.c", *sorted((CSRC / "quant").glob("*.c"))]
     sources += [CSRC / "core" / f"{name}.c" for name in ("cpu", "dtype", "status")]
     return compiled("kernels", _KERNELS, sources)
+
+
+def tiles() -> ctypes.CDLL:
+    """Our codec without the package around it; see tiles.c."""
+    sources = [HERE / "tiles.c", *sorted((CSRC / "codec").glob("*.c"))]
+    names = ("buffer", "cpu", "dtype", "large", "status", "utf8")
+    sources += [CSRC / "core" / f"{name}.c" for name in names]
+    library = compiled("tiles", _KERNELS, sources)
+    library.packed_room.restype = ctypes.c_uint64
+    return library
 
 
 def drop_cache(path: str | os.PathLike[str]) -> None:

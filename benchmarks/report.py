@@ -16,7 +16,8 @@ from race import Row
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PACKAGES = (
     "tensorstream", "numpy", "ml_dtypes", "safetensors", "torch", "runai-model-streamer",
-    "fastsafetensors", "gguf", "pywhispercpp", "xxhash",
+    "fastsafetensors", "gguf", "pywhispercpp", "xxhash", "zipnn", "openzl", "blosc2",
+    "zstandard",
 )  # fmt: skip
 
 
@@ -124,11 +125,13 @@ def _number(target: dict[str, Any]) -> str:
 # -- README.md ---------------------------------------------------------------------------
 
 
-def fill(readme: pathlib.Path, result: dict[str, Any]) -> None:
+def fill(
+    readme: pathlib.Path, result: dict[str, Any], begin: str = BEGIN, end: str = END
+) -> None:
     """Put the tables of a run between the two markers of a file."""
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{markdown(result)}\n{END}{after}")
+    before, _, rest = readme.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    readme.write_text(f"{before}{begin}\n\n{markdown(result)}\n{end}{after}")
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -59,6 +59,7 @@ static void sample_plane(const uint8_t *symbols, size_t count, ts_sample *out)
         for (; i < some; i++) seen[0][at[i]]++;
     }
     out->total = 0;
+    out->whole = every == SAMPLE_RUN;
     for (unsigned i = 0; i < 256; i++) {
         out->seen[i] = seen[0][i] + seen[1][i] + seen[2][i] + seen[3][i];
         out->total += out->seen[i];
@@ -71,6 +72,7 @@ static void fold(const ts_sample *from, unsigned low, ts_sample *out)
     memset(out, 0, sizeof *out);
     for (unsigned i = 0; i < 256; i++) out->seen[i >> low] += from->seen[i];
     out->total = from->total;
+    out->whole = from->whole;
 }
 
 /* Order-0 entropy of a symbol, in 1/65536 bit. */
@@ -149,17 +151,16 @@ static const uint8_t *raw_bytes(job *it, const uint8_t *symbols, size_t count,
 }
 
 static size_t try_rans(job *it, const ts_rans_model *model,
-                       const ts_sample *sample, const uint8_t *symbols,
-                       size_t count, size_t room)
+                       const uint8_t *symbols, size_t count, size_t room)
 {
     ts_rest before = it->rest;
-    uint8_t *spare = ts_rest_take(&it->rest, 3 * count + 768);
+    uint8_t *spare = ts_rest_take(&it->rest, 2 * count + 512);
     size_t size = 0;
 
     room = (size_t)ts_min(room, it->room - it->data);
     if (spare != NULL)
         size = ts_rans_write(
-            model, sample, symbols, count,
+            model, symbols, count,
             ts_rans_spread(ts_packer_next(it->packer), count), spare,
             it->out + it->data, room);
     it->rest = before;
@@ -290,8 +291,7 @@ static const uint8_t *out_of_the_way(job *it, const uint8_t *symbols,
 
 /* One plane, in the way chosen, or RAW when that turns out to be no smaller. */
 static void put_chosen(job *it, const uint8_t *symbols, size_t count,
-                       unsigned bits, const ts_sample *sample,
-                       const choice *how)
+                       unsigned bits, const choice *how)
 {
     size_t raw = (size_t)ts_plane_bytes(count, bits), made = 0;
 
@@ -299,7 +299,7 @@ static void put_chosen(job *it, const uint8_t *symbols, size_t count,
         symbols = out_of_the_way(it, symbols, count);
     if (it->full) return;
     if (how->coder == TS_CODER_RANS)
-        made = try_rans(it, &how->model, sample, symbols, count, raw);
+        made = try_rans(it, &how->model, symbols, count, raw);
     else if (how->coder != TS_CODER_RAW)
         made = try_zstd(it, how->level, symbols, count, bits,
                         it->out + it->data,
@@ -326,7 +326,7 @@ static void pack_plane(job *it, const uint8_t *symbols, size_t count,
         return;
     }
     choice how = choose(it, symbols, count, bits, &sample);
-    put_chosen(it, symbols, count, bits, &sample, &how);
+    put_chosen(it, symbols, count, bits, &how);
 }
 
 /* ---- how the top byte is cut ------------------------------------------ */
@@ -415,7 +415,7 @@ static void pack_top(job *it, const array *of, const uint8_t *upper,
     choice how = {.coder = TS_CODER_RANS, .model = plan->model};
 
     if (is_settled(it, of, plan))
-        put_chosen(it, upper, of->count, 8 - plan->low, &plan->sample, &how);
+        put_chosen(it, upper, of->count, 8 - plan->low, &how);
     else
         pack_plane(it, upper, of->count, 8 - plan->low);
 }

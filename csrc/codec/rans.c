@@ -155,10 +155,15 @@ static unsigned kinds_of_rare(const ts_sample *sample,
     return kinds - model->owners;
 }
 
-/* One owner alone would need all slots, which a freq cannot say. */
-static void keep_two(const ts_rans_model *model, uint32_t *rare)
+/* Rare symbols to be expected: what the sample left out may hold some, and one
+ * owner alone would need all slots, which a freq cannot say. */
+static uint32_t expected_rare(const ts_sample *sample,
+                              const ts_rans_model *model)
 {
-    if (model->owners + (*rare > 0) < 2) *rare = 1;
+    uint32_t rare = rare_of(sample, model);
+
+    if (rare == 0 && (!sample->whole || model->owners < 2)) rare = 1;
+    return rare;
 }
 
 uint32_t ts_rans_fit(const ts_sample *sample, unsigned bits,
@@ -169,9 +174,8 @@ uint32_t ts_rans_fit(const ts_sample *sample, unsigned bits,
     out->bits = bits;
     choose_owners(sample, out);
     if (out->owners == 0) return UINT32_MAX;
-    uint32_t rare = rare_of(sample, out);
+    uint32_t rare = expected_rare(sample, out);
     unsigned listed = kinds_of_rare(sample, out) <= 16 ? 4 : 8;
-    keep_two(out, &rare);
     share_slots(sample, rare, out);
     for (unsigned i = 0; i < out->owners; i++)
         cost += (uint64_t)sample->seen[out->symbol[i]]
@@ -184,18 +188,18 @@ uint32_t ts_rans_fit(const ts_sample *sample, unsigned bits,
 
 /* ---- writing ---------------------------------------------------------- */
 
-static void number_owners(const ts_rans_model *model, uint8_t index[256],
-                          ts_rans_owners *owners)
+static void number_owners(const ts_rans_model *model, ts_rans_owners *owners)
 {
     unsigned start = 0;
 
     memset(owners, 0, sizeof *owners);
-    memset(index, (int)model->owners, 256); /* all others: ESC */
+    memset(owners->owner, (int)model->owners, 256); /* all others: ESC */
     owners->bits = model->bits;
+    owners->escape = (uint8_t)model->owners;
     for (unsigned i = 0; i <= model->owners; i++) {
         unsigned freq = model->freq[i];
         if (freq == 0) break;
-        if (i < model->owners) index[model->symbol[i]] = (uint8_t)i;
+        if (i < model->owners) owners->owner[model->symbol[i]] = (uint8_t)i;
         owners->freq[i] = (uint16_t)freq;
         owners->inverse[i] = freq == 1 ? 65535 : (uint16_t)(65536 / freq);
         owners->start[i] = (uint16_t)start;
@@ -234,17 +238,6 @@ static size_t put_rares(const uint8_t *rares, size_t count, unsigned listed,
     return (count + 1) / 2;
 }
 
-/* What the sample missed is known by now. */
-static void settle_escape(const ts_sample *sample, size_t rares, size_t count,
-                          ts_rans_model *model)
-{
-    uint64_t rare = ((uint64_t)rares * sample->total + count - 1) / count;
-    uint32_t some = (uint32_t)ts_min(rare, UINT32_MAX / 2);
-
-    keep_two(model, &some);
-    share_slots(sample, some, model);
-}
-
 static size_t put_head(const ts_rans_model *model, size_t rares,
                        unsigned listed, const uint8_t list[16], uint8_t *out)
 {
@@ -263,32 +256,43 @@ static size_t put_head(const ts_rans_model *model, size_t rares,
     return (size_t)(at + listed - out);
 }
 
-size_t ts_rans_write(const ts_rans_model *fitted, const ts_sample *sample,
-                     const uint8_t *symbols, size_t count, ts_rans_ahead ahead,
-                     uint8_t *spare, uint8_t *out, size_t room)
+/* The last group filled up with the most frequent symbol, then the others. */
+static uint8_t *encode_all(const ts_rans_model *model,
+                           const ts_rans_owners *owners,
+                           const uint8_t *symbols, size_t count,
+                           uint16_t *state, uint8_t *end, uint8_t **rares)
 {
-    ts_rans_model model = *fitted;
-    ts_rans_owners owners;
-    uint16_t state[TS_RANS_LANES];
-    uint8_t index[256], place[256], list[16];
-    size_t groups = (count + TS_RANS_LANES - 1) / TS_RANS_LANES;
-    size_t all = groups * TS_RANS_LANES;
-    uint8_t *numbers = spare, *end = spare + 2 * all + 64, *rares = end;
+    uint8_t last[TS_RANS_LANES];
+    size_t groups = count / TS_RANS_LANES, rest = count % TS_RANS_LANES;
 
-    number_owners(&model, index, &owners);
-    size_t rare = kernel()->number(index, (uint8_t)model.owners, symbols,
-                                   count, numbers, rares);
-    settle_escape(sample, rare, count, &model);
-    number_owners(&model, index, &owners);
+    if (rest > 0) {
+        memset(last, model->symbol[0], sizeof last);
+        memcpy(last, symbols + groups * TS_RANS_LANES, rest);
+        end = kernel()->encode(owners, last, 1, state, end, rares);
+    }
+    return kernel()->encode(owners, symbols, groups, state, end, rares);
+}
+
+size_t ts_rans_write(const ts_rans_model *model, const uint8_t *symbols,
+                     size_t count, ts_rans_ahead ahead, uint8_t *spare,
+                     uint8_t *out, size_t room)
+{
+    uint16_t state[TS_RANS_LANES];
+    uint8_t place[256], list[16];
+    size_t all = (size_t)ts_round_up(count, TS_RANS_LANES) + 64;
+    uint8_t *end = spare + all, *rares_end = end + all, *rares = rares_end;
+    ts_rans_owners owners;
+
+    number_owners(model, &owners);
     owners.ahead = ahead;
-    memset(numbers + count, 0, all - count);
     for (unsigned i = 0; i < TS_RANS_LANES; i++) state[i] = TS_RANS_START;
-    uint8_t *first = kernel()->encode(&owners, numbers, groups, state, end);
+    const uint8_t *first =
+        encode_all(model, &owners, symbols, count, state, end, &rares);
+    size_t stream = (size_t)(end - first), rare = (size_t)(rares_end - rares);
     unsigned listed = list_rares(rares, rare, list, place);
-    size_t stream = (size_t)(end - first);
     size_t most = 8 + 2 * TS_RANS_SYMBOLS + 16 + sizeof state + stream + rare;
     if (most > room) return 0;
-    size_t at = put_head(&model, rare, listed, list, out);
+    size_t at = put_head(model, rare, listed, list, out);
     memcpy(out + at, state, sizeof state);
     at += sizeof state;
     memcpy(out + at, first, stream);

@@ -16,6 +16,7 @@
 typedef struct {
     uint32_t seen[256];
     uint32_t total;
+    bool whole; /* no symbol was left out */
 } ts_sample;
 
 /* log2(x) in 1/65536, for x > 0, rounded down to what 8 bits behind the
@@ -35,11 +36,11 @@ typedef struct {
 uint32_t ts_rans_fit(const ts_sample *sample, unsigned bits,
                      ts_rans_model *out);
 
-/* Encode count symbols; spare takes 3 * count + 768 bytes.  0 when it would
+/* Encode count symbols; spare takes 2 * count + 512 bytes.  0 when it would
  * take more than room. */
-size_t ts_rans_write(const ts_rans_model *model, const ts_sample *sample,
-                     const uint8_t *symbols, size_t count, ts_rans_ahead ahead,
-                     uint8_t *spare, uint8_t *out, size_t room);
+size_t ts_rans_write(const ts_rans_model *model, const uint8_t *symbols,
+                     size_t count, ts_rans_ahead ahead, uint8_t *spare,
+                     uint8_t *out, size_t room);
 
 /* `next` spread over the groups of so many symbols. */
 static inline ts_rans_ahead ts_rans_spread(ts_next next, uint64_t symbols)

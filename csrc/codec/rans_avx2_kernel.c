@@ -177,20 +177,14 @@ static AVX2 size_t decode(const ts_rans_slots *slots, ts_rans_cursor *cursor,
     return decode_with(slots, cursor, groups, out, 8);
 }
 
-static size_t number(const uint8_t index[256], uint8_t escape,
-                     const uint8_t *symbols, size_t count, uint8_t *out,
-                     uint8_t *rares)
-{
-    return ts_rans_scalar.number(index, escape, symbols, count, out, rares);
-}
-
 static uint8_t *encode(const ts_rans_owners *owners, const uint8_t *symbols,
-                       size_t groups, uint16_t *state, uint8_t *end)
+                       size_t groups, uint16_t *state, uint8_t *end,
+                       uint8_t **rares)
 {
-    return ts_rans_scalar.encode(owners, symbols, groups, state, end);
+    return ts_rans_scalar.encode(owners, symbols, groups, state, end, rares);
 }
 
-const ts_rans ts_rans_avx2 = {decode, NULL, number, encode};
+const ts_rans ts_rans_avx2 = {decode, NULL, encode};
 
 #else
 typedef int ts_rans_avx2_is_for_x86;

@@ -214,29 +214,6 @@ static AVX512 size_t decode_into(const ts_rans_slots *slots,
 
 /* ---- encoding --------------------------------------------------------- */
 
-static AVX512 size_t number(const uint8_t index[256], uint8_t escape,
-                            const uint8_t *symbols, size_t count, uint8_t *out,
-                            uint8_t *rares)
-{
-    table it;
-    __m512i wanted = _mm512_set1_epi8((char)escape);
-    size_t found = 0;
-
-    for (int i = 0; i < 4; i++) it.part[i] = _mm512_loadu_si512(index + 64 * i);
-    for (size_t i = 0; i < count; i += 64) {
-        size_t some = count - i < 64 ? count - i : 64;
-        __mmask64 there = some < 64 ? (1ull << some) - 1 : ~0ull;
-        __m512i x = _mm512_maskz_loadu_epi8(there, symbols + i);
-        __m512i made = look_up(&it, x, 8, ~(__mmask64)0);
-        __mmask64 rare = _mm512_mask_cmpeq_epi8_mask(there, made, wanted);
-        _mm512_mask_storeu_epi8(out + i, there, made);
-        /* Without a branch: every other vector has a rare symbol. */
-        _mm512_storeu_si512(rares + found, _mm512_maskz_compress_epi8(rare, x));
-        found += (size_t)_mm_popcnt_u64(rare);
-    }
-    return found;
-}
-
 typedef struct {
     __m512i low, high; /* 64 numbers of 16 bits */
 } pair;
@@ -277,44 +254,69 @@ INLINE __m512i put(__m512i x, __m512i index, const pair *freqs,
                             _mm512_add_epi16(rest, start));
 }
 
+/* The owners of 64 symbols; rare ones go in front of those found before. */
+INLINE __m512i owners_of(__m512i symbols, const table *owner, __m512i escape,
+                         uint8_t **rares)
+{
+    __m512i found = look_up(owner, symbols, 8, ~(__mmask64)0);
+    __mmask64 rare = _mm512_cmpeq_epi8_mask(found, escape);
+    unsigned count = (unsigned)_mm_popcnt_u64(rare);
+
+    *rares -= count;
+    _mm512_mask_storeu_epi8(*rares, _bzhi_u64(~0ull, count),
+                            _mm512_maskz_compress_epi8(rare, symbols));
+    return found;
+}
+
 INLINE uint8_t *encode_with(const ts_rans_owners *owners,
                             const uint8_t *symbols, size_t groups,
-                            uint16_t *states, uint8_t *end, unsigned bits)
+                            uint16_t *states, uint8_t *end, uint8_t **rares,
+                            unsigned bits)
 {
     pair freqs = load_pair(owners->freq), starts = load_pair(owners->start);
     pair inverses = load_pair(owners->inverse);
+    table owner = load_table(owners->owner);
+    __m512i escape = _mm512_set1_epi8((char)owners->escape);
     __m512i state[VECTORS];
+    uint8_t *rare = *rares;
     const uint8_t *ahead = owners->ahead.at;
     unsigned lines = ahead != NULL ? owners->ahead.lines : 0;
 
     for (int v = 0; v < VECTORS; v++)
         state[v] = _mm512_loadu_si512(states + 32 * v);
     while (groups-- > 0) {
-        ahead = fetch(ahead, lines);
         const uint8_t *from = symbols + groups * TS_RANS_LANES;
-#pragma GCC unroll 4
-        for (int v = VECTORS - 1; v >= 0; v--) {
-            __m512i index = _mm512_cvtepu8_epi16(
-                _mm256_loadu_si256((const __m256i *)(from + 32 * v)));
-            state[v] = put(state[v], index, &freqs, &inverses, &starts, bits,
-                           &end);
+        ahead = fetch(ahead, lines);
+#pragma GCC unroll 2
+        for (int v = VECTORS - 2; v >= 0; v -= 2) {
+            __m512i index = owners_of(_mm512_loadu_si512(from + 32 * v),
+                                      &owner, escape, &rare);
+            state[v + 1] = put(
+                state[v + 1],
+                _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(index, 1)),
+                &freqs, &inverses, &starts, bits, &end);
+            state[v] =
+                put(state[v],
+                    _mm512_cvtepu8_epi16(_mm512_castsi512_si256(index)),
+                    &freqs, &inverses, &starts, bits, &end);
         }
     }
     for (int v = 0; v < VECTORS; v++)
         _mm512_storeu_si512(states + 32 * v, state[v]);
+    *rares = rare;
     return end;
 }
 
 static AVX512 uint8_t *encode(const ts_rans_owners *owners,
                               const uint8_t *symbols, size_t groups,
-                              uint16_t *state, uint8_t *end)
+                              uint16_t *state, uint8_t *end, uint8_t **rares)
 {
     if (owners->bits == 7)
-        return encode_with(owners, symbols, groups, state, end, 7);
-    return encode_with(owners, symbols, groups, state, end, 8);
+        return encode_with(owners, symbols, groups, state, end, rares, 7);
+    return encode_with(owners, symbols, groups, state, end, rares, 8);
 }
 
-const ts_rans ts_rans_avx512 = {decode, decode_into, number, encode};
+const ts_rans ts_rans_avx512 = {decode, decode_into, encode};
 
 #else
 typedef int ts_rans_avx512_is_for_x86;

@@ -29,41 +29,33 @@ static size_t decode(const ts_rans_slots *slots, ts_rans_cursor *cursor,
     return done;
 }
 
-static size_t number(const uint8_t index[256], uint8_t escape,
-                     const uint8_t *symbols, size_t count, uint8_t *out,
-                     uint8_t *rares)
-{
-    size_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint8_t symbol = symbols[i];
-        out[i] = index[symbol];
-        rares[found] = symbol;
-        found += out[i] == escape;
-    }
-    return found;
-}
-
 /* The quotient by a product with the inverse is at most one too small. */
 static uint8_t *encode(const ts_rans_owners *owners, const uint8_t *symbols,
-                       size_t groups, uint16_t *state, uint8_t *end)
+                       size_t groups, uint16_t *state, uint8_t *end,
+                       uint8_t **rares)
 {
     unsigned bits = owners->bits;
+    uint8_t *rare = *rares;
+
     for (size_t i = groups * TS_RANS_LANES; i-- > 0;) {
-        uint32_t x = state[i % TS_RANS_LANES];
-        uint32_t freq = owners->freq[symbols[i]];
+        uint8_t owner = owners->owner[symbols[i]];
+        uint32_t x = state[i % TS_RANS_LANES], freq = owners->freq[owner];
         uint32_t spill = x >= freq << (16 - bits);
+        rare[-1] = symbols[i];
+        rare -= owner == owners->escape;
         end[-1] = (uint8_t)x;
         end -= spill;
         x >>= 8 * spill;
-        uint32_t quotient = x * owners->inverse[symbols[i]] >> 16;
+        uint32_t quotient = x * owners->inverse[owner] >> 16;
         uint32_t rest = x - quotient * freq;
         uint32_t more = rest >= freq;
         quotient += more;
         rest -= freq & (0u - more);
         state[i % TS_RANS_LANES] =
-            (uint16_t)((quotient << bits) + rest + owners->start[symbols[i]]);
+            (uint16_t)((quotient << bits) + rest + owners->start[owner]);
     }
+    *rares = rare;
     return end;
 }
 
-const ts_rans ts_rans_scalar = {decode, NULL, number, encode};
+const ts_rans ts_rans_scalar = {decode, NULL, encode};

@@ -60,12 +60,14 @@ typedef struct {
     ts_rans_ahead ahead;
 } ts_rans_sink;
 
-/* What the encoder needs: for the owner with index k. */
+/* What the encoder needs: which owner a symbol has, and for owner k ... */
 typedef struct {
+    _Alignas(64) uint8_t owner[256]; /* `escape` for rare symbols */
     _Alignas(64) uint16_t freq[TS_RANS_SYMBOLS];
     _Alignas(64) uint16_t inverse[TS_RANS_SYMBOLS]; /* min(65536 / freq, 65535) */
     _Alignas(64) uint16_t start[TS_RANS_SYMBOLS];
     unsigned bits;
+    uint8_t escape; /* the last owner */
     ts_rans_ahead ahead;
 } ts_rans_owners;
 
@@ -78,16 +80,13 @@ typedef struct {
      * being decoded; NULL where that brings nothing. */
     size_t (*decode_into)(const ts_rans_slots *slots, ts_rans_cursor *cursor,
                           size_t groups, ts_rans_sink *sink);
-    /* The index of the owner of each of count symbols, and those whose index
-     * is `escape` in order in rares (room for count + 64); returns how many. */
-    size_t (*number)(const uint8_t index[256], uint8_t escape,
-                     const uint8_t *symbols, size_t count, uint8_t *out,
-                     uint8_t *rares);
-    /* Encode groups of numbered symbols, from the last to the first, bytes
-     * downwards from `end`; where they begin.  state starts at
+    /* Encode groups of symbols from the last to the first, renewal bytes
+     * downwards from `end`, rare symbols downwards from *rares; where the
+     * bytes begin.  64 bytes of room below both; every state starts at
      * TS_RANS_START. */
     uint8_t *(*encode)(const ts_rans_owners *owners, const uint8_t *symbols,
-                       size_t groups, uint16_t *state, uint8_t *end);
+                       size_t groups, uint16_t *state, uint8_t *end,
+                       uint8_t **rares);
 } ts_rans;
 
 extern const ts_rans ts_rans_scalar;
