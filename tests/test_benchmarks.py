@@ -82,3 +82,28 @@ def test_the_tables_go_between_the_markers(tmp_path: pathlib.Path) -> None:
         assert "old" not in written
         assert "| **import tensorstream** |" in written
         assert "import with NumPy loaded" in written
+
+
+def test_the_codec_is_measured_both_ways(tmp_path: pathlib.Path) -> None:
+    kept = tmp_path / "codec.json"
+    command = [sys.executable, str(BENCHMARKS / "bench_codec.py"), "--json", str(kept)]
+    command += [
+        "--quick",
+        "--size",
+        "1MiB",
+        "--rounds",
+        "1",
+        "--no-peers",
+        "--only",
+        "bf16,e4m3",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    measures = json.loads(kept.read_text())["measures"]
+    assert list(measures) == ["bf16-decode", "bf16-encode", "e4m3-decode", "e4m3-encode"]
+    for measure in measures.values():
+        assert {"fast, 1T", "portable, 1T", "small, 1T"} <= set(measure["percent"])
+        assert len(ours(measure)) == len(measure["percent"])
+        assert all(50 < percent < 90 for percent in measure["percent"].values())
+        assert all(row["of_memcpy"] > 0 for row in measure["rows"])
+    assert len(measures["bf16-decode"]["targets"]) == 5
