@@ -49,6 +49,7 @@ static int module_exec(PyObject *module)
         || PyModule_AddFunctions(module, ts_py_numbers) < 0
         || PyModule_AddFunctions(module, ts_py_estimates) < 0
         || PyModule_AddFunctions(module, ts_py_quantize) < 0
+        || PyModule_AddFunctions(module, ts_py_hilbert) < 0
         || PyModule_AddFunctions(module, ts_py_codec) < 0)
         return -1;
     return add_facts(module);

@@ -99,6 +99,9 @@ extern PyMethodDef ts_py_estimates[];
 /* fn_quantize.c: quantize, dequantize, deviation. */
 extern PyMethodDef ts_py_quantize[];
 
+/* fn_hilbert.c: sequences along a curve. */
+extern PyMethodDef ts_py_hilbert[];
+
 /* fn_codec.c: compress, decompress, frame_facts. */
 extern PyMethodDef ts_py_codec[];
 

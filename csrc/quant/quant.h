@@ -206,4 +206,30 @@ double ts_deviation_rmse(const ts_deviation *deviation); /* 0 of nothing */
 /* Of the angle between both as vectors: 1 when both are 0, 0 when one is. */
 double ts_deviation_cosine(const ts_deviation *deviation);
 
+/* ---- along a Hilbert curve ------------------------------------------- */
+
+/* 2^16 places a side: 4 Gi elements. */
+#define TS_HILBERT_MOST_ORDER 16
+
+/* Of the smallest square, 2^order places a side, that holds so many elements;
+ * the largest there is when none does. */
+unsigned ts_hilbert_order(uint64_t count);
+
+/* Element d of in goes to the d-th place along the curve through the square
+ * image, 4^order elements of width bytes (1, 2, 4, 8) in rows; and back.
+ * Neighbours in the sequence are neighbours in the image.  Places beyond
+ * count are left alone.  TS_ARGUMENT when the elements do not fit. */
+ts_status ts_hilbert_map(const uint8_t *in, uint64_t count, unsigned order,
+                         size_t width, uint8_t *image, ts_error *error);
+ts_status ts_hilbert_unmap(const uint8_t *image, uint64_t count,
+                           unsigned order, size_t width, uint8_t *out,
+                           ts_error *error);
+
+/* Means of runs of 4, 16, ... 4^levels elements, which are the squares of 2,
+ * 4, ... 2^levels places a side: one level after the other, a last, shorter
+ * run by what it holds.  Sums are F64. */
+uint64_t ts_hilbert_means_count(uint64_t count, unsigned levels);
+void ts_hilbert_means(const float *x, uint64_t count, unsigned levels,
+                      float *out);
+
 #endif
