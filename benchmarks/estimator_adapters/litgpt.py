@@ -13,7 +13,10 @@ from typing import Any
 from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
 from tensorstream.estimator import Estimate
 
-FORMATS = {"bnb.nf4": "nf4", "bnb.nf4-dq": "nf4_double", "bnb.fp4": "fp4"}
+FORMATS = {
+    "bnb.nf4": "nf4", "bnb.nf4-dq": "nf4_double", "bnb.fp4": "fp4", "bnb.fp4-dq": "nf4_double",
+    "bnb.int8-training": "int8",
+}  # fmt: skip
 GIB = 1 << 30
 SINGLE, PACKED, SHARDED = "single-GPU fine-tuning", "QLoRA", "FSDP2/TP/PP/CP, DeepSpeed"
 # litgpt's options, and what they put adapters on.

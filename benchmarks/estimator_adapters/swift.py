@@ -16,7 +16,11 @@ from tensorstream.estimator import Estimate, frameworks, models
 
 SINGLE, PACKED = "single-GPU fine-tuning", "QLoRA"
 ROOM = 85_000_000_000 - 1_000_000_000  # an A100's 79.2 GiB, less the CUDA context
-FORMATS = {"int4 (bnb)": "nf4", "int8 (gptq)": "gptq_int8", "int4 (gptq)": "gptq_int4"}
+FORMATS = {
+    "int4 (bnb)": "nf4", "int8 (bnb)": "int8", "int8 (gptq)": "gptq_int8",
+    "int4 (gptq)": "gptq_int4", "int4 (awq)": "awq_int4", "int8 (eetq)": "int8",
+    "int4 (hqq)": "int4_g64", "int8 (hqq)": "int8_g128",
+}  # fmt: skip
 # Model types whose code of 2023 has no FlashAttention and makes a mask, so that torch's
 # scaled_dot_product_attention writes the scores out.
 WITHOUT_FLASH = ("chatglm",)
@@ -64,11 +68,18 @@ def tuner(config: Row) -> dict[str, Any]:
         if "lisa_activated_layers" in options:
             fields["run"] = {"trained_layers": int(options["lisa_activated_layers"])}
         return fields
-    if method not in ("lora", "adalora", "adapter"):
+    if method not in ("lora", "longlora", "adalora", "adapter", "llamapro"):
         raise NotCovered(f"method {method!r}")
     words = TARGETS[config.get("lora_targets") or options.get("target", "DEFAULT")]
     lora = {"rank": config.get("lora_rank") or int(options.get("rank", 8))}
     lora |= {"target_modules": words, "dropout": 0.05}
+    lora |= {"dora": options.get("use_dora") == "True"}
+    if method == "llamapro":  # copies of layers, in the model's own dtype
+        return {
+            "lora": {**lora, "dtype": "bf16", "dropout": 0.0},
+            "optimizer_dtype": "bf16",
+            "run": {"adapter_count": round(float(count[1]) * 1e6) if count else 0},
+        }
     known: dict[str, Any] = {"adapter_count": round(float(count[1]) * 1e6)} if count else {}
     return {"lora": lora, "run": known}
 

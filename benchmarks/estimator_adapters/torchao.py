@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters.torchtune import optimizer_named
 from tensorstream.estimator import models
 
-OPTIMIZERS = {
-    "ao 8-bit": "adamw_8bit", "bnb 8-bit": "adamw_8bit", "ao FP8 E4M3": "adamw_fp8",
-    "lpmm 4-bit": "adamw_4bit", "ao 4-bit": "adamw_4bit", "AdamW": "adamw",
-}  # fmt: skip
 OFFLOADS = {
     "none": {},
     "DeepSpeed ZeRO-Offload": {"optimizer": 1, "zero": 2},
@@ -39,9 +36,6 @@ def tokens(row: Row) -> int:
 def queries(row: Row) -> list[Query]:
     config = row["config"]
     method, offload = config.get("method", ""), config.get("offload", "none")
-    word = config.get("optimizer", "AdamW")
-    if word not in OPTIMIZERS:
-        raise NotCovered(f"optimizer {word!r}")
     if offload not in OFFLOADS:
         raise NotCovered(f"offload {offload!r}")
     where = OFFLOADS[offload]
@@ -56,7 +50,7 @@ def queries(row: Row) -> list[Query]:
         seq_len=tokens(row),
         per_device_batch=config["batch_size"],
         recompute="full" if "checkpointing" in str(config) else "none",
-        optimizer=OPTIMIZERS[word],
+        optimizer=optimizer_named(config.get("optimizer", "AdamW")),
         optimizer_dtype="bf16",
         zero_stage=where.get("zero", 0),
         offload={"optimizer": bool(where.get("optimizer"))},
