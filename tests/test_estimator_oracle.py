@@ -271,6 +271,38 @@ def test_parameters_are_those_transformers_builds(family: str) -> None:
     assert count == model.num_parameters()
 
 
+@pytest.mark.parametrize("dropout", [0.1, 0.0])
+@pytest.mark.parametrize("projection", ["relu", "gated-gelu"])
+def test_an_encoder_and_its_decoder_keep_what_torch_keeps(
+    projection: str, dropout: float
+) -> None:
+    """T5, whose sequences have two lengths; checkpointed layers hold the bias of others too."""
+    config = transformers.T5Config(
+        d_model=48, d_kv=10, d_ff=56, num_layers=LAYERS, num_decoder_layers=LAYERS, num_heads=6,
+        vocab_size=VOCAB, pad_token_id=0, decoder_start_token_id=0, dropout_rate=dropout,
+        feed_forward_proj=projection, use_cache=False,
+    )  # fmt: skip
+    numbers = architectures.numbers(config.to_dict())
+    batch = {
+        "input_ids": torch.randint(3, VOCAB, (2, 9)),
+        "labels": torch.randint(3, 97, (2, 7)),
+    }
+    for dtype, attention in itertools.product(DTYPES, ("eager", "sdpa")):
+        model = transformers.AutoModelForSeq2SeqLM.from_config(
+            config, attn_implementation=attention, dtype=DTYPES[dtype]
+        ).train()
+        assert _core.model_parameters(numbers, {})[0] == model.num_parameters()
+        record = recording.record(model, batch)
+        run = {"batch": 2, "seq": 7, "source_seq": 9, "host": 1, "dtype": dtype,
+               "attention": attention}  # fmt: skip
+        for index in range(2 * LAYERS):
+            stack, layer = (1, index) if index < LAYERS else (0, index - LAYERS)
+            rows = _core.saved_tensors(numbers, run, stack, layer, True)
+            ours = Counter(size for _, size, _ in rows)
+            theirs = record.sizes(index)
+            assert ours == theirs, difference(ours, theirs, record, index)
+
+
 # ---- probe: the same, of a module that somebody has in hand ----
 
 

@@ -227,14 +227,14 @@ static ts_operand flash(const ts_pass *pass, ts_tape *tape, heads q, heads k,
     return pass->run->host && q.packed ? ts_tape_like(tape, out) : out;
 }
 
+/* `learned`: a bias that trains is added to the scores. */
 static ts_operand core(const ts_pass *pass, ts_tape *tape, heads q, heads k,
-                     heads v)
+                       heads v, bool learned)
 {
-    bool learned = pass->layer->rope == TS_ROPE_BUCKETS;
-
     if (pass->run->attention == TS_ATTENTION_EAGER)
         return eager(pass, tape, q, k, v);
-    if (pass->run->host && (pass->layer->attention_dropout || learned ||
+    if (pass->run->host && (pass->layer->attention_dropout
+                            || (learned && ts_saved_trains(pass)) ||
                             q.dim != v.dim || broadcasts(pass)))
         return math(pass, tape, q, k, v);
     return flash(pass, tape, q, k, v);
@@ -310,19 +310,32 @@ static void expand(const ts_pass *pass, ts_tape *tape, ts_operand x, heads *q,
     *v = heads_of(pass, ts_tape_view(both, x.rows, a * dv), a, dv);
 }
 
-ts_operand ts_saved_attention(const ts_pass *pass, ts_tape *tape, ts_operand x)
+/* T5: buckets are found in the first layer; where SDPA is causal as well, a
+ * mask chooses between bias and minus infinity (create_position_bias_mask). */
+static void biased(const ts_pass *pass, ts_tape *tape)
 {
+    uint64_t s = pass->seq;
+
+    if (pass->layer->buckets && ts_saved_trains(pass))
+        ts_tape_note(tape, s, s, 8, "buckets of positions");
+    if (pass->run->attention != TS_ATTENTION_EAGER
+        && pass->layer->mask == TS_MASK_CAUSAL && ts_saved_trains(pass))
+        ts_tape_note(tape, s, s, 1, "causal mask of the bias");
+}
+
+ts_operand ts_saved_attention(const ts_pass *pass, ts_tape *tape,
+                              ts_operand x)
+{
+    bool learned = pass->layer->rope == TS_ROPE_BUCKETS;
     heads q, k, v;
-    ts_operand out;
 
     if (pass->layer->mixer == TS_MIXER_LATENT)
         expand(pass, tape, x, &q, &k, &v);
     else
         project(pass, tape, x, &q, &k, &v);
-    if (pass->layer->buckets)
-        ts_tape_note(tape, pass->seq, pass->seq, 8, "buckets of positions");
-    out = core(pass, tape, q, k, v);
-    return ts_saved_linear(pass, tape, out, pass->stack->hidden, TS_TARGET_O);
+    if (learned) biased(pass, tape);
+    x = core(pass, tape, q, k, v, learned);
+    return ts_saved_linear(pass, tape, x, pass->stack->hidden, TS_TARGET_O);
 }
 
 /* Keys and values of what an encoder made: that is one tensor for all
@@ -342,6 +355,6 @@ ts_operand ts_saved_cross(const ts_pass *pass, ts_tape *tape, ts_operand x)
                  a, d);
     v = heads_of(pass, ts_saved_linear(pass, tape, source, a * d, TS_TARGET_V),
                  a, d);
-    x = core(pass, tape, q, k, v);
+    x = core(pass, tape, q, k, v, false);
     return ts_saved_linear(pass, tape, x, pass->stack->hidden, TS_TARGET_O);
 }

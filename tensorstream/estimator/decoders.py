@@ -241,6 +241,33 @@ def starcoder2(config: Config) -> Numbers:
     return _model(config, layer, tied=True, **_NORMED)
 
 
+def t5(config: Config) -> Numbers:
+    """T5: encoder and decoder; the first layer of each has the table of relative positions."""
+    hidden, heads = _first(config, "d_model"), _first(config, "num_heads")
+    layer: Numbers = {
+        "heads": heads,
+        "kv_heads": heads,
+        "head_dim": _first(config, "d_kv"),
+        "ffn": _first(config, "d_ff"),
+        "gated": int(str(config.get("feed_forward_proj", "relu")).startswith("gated")),
+    }
+    buckets = _first(config, "relative_attention_num_buckets") * heads
+    first = {"extra": buckets, "buckets": 1}
+
+    def stack(layer: Numbers, count: int) -> Numbers:
+        pattern = bytes(min(1, i) for i in range(count))
+        return {"hidden": hidden, "kinds": [{**layer, **first}, layer], "pattern": pattern}
+
+    depth = _first(config, "num_layers")
+    below = _first(config, "num_decoder_layers", "num_layers")
+    return {
+        "vocab": _first(config, "vocab_size"),
+        "tied": _flag(config, "tie_word_embeddings", True),
+        "encoder": stack({**layer, "mask": "none"}, depth),
+        "decoder": stack({**layer, "cross": 1, "norms": 3}, below),
+    }
+
+
 DECODERS: dict[str, Callable[[Config], Numbers]] = {
     "bloom": bloom,
     "cohere": cohere,
@@ -267,4 +294,5 @@ DECODERS: dict[str, Callable[[Config], Numbers]] = {
     "smollm3": gated,
     "stablelm": stablelm,
     "starcoder2": starcoder2,
+    "t5": t5,
 }

@@ -64,10 +64,7 @@ DIALECTS: dict[str, Words] = {
     "smollm3": {},
     "stablelm": {**_LAYER, "rope": "part"},
     "starcoder2": {**_LAYER, "act": "gelu"},
-    "t5": {
-        "norm_code": "t5", "act": "relu", "rope": "buckets", "softmax": "native",
-        "mask": "none",
-    },
+    "t5": {"norm_code": "t5", "act": "relu", "rope": "buckets", "softmax": "native"},
 }  # fmt: skip
 
 # Names of a dropout's probability in configs, and what transformers falls back to.
