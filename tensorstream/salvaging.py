@@ -244,46 +244,96 @@ def _sound_ranges(count: int, losses: list[Loss]) -> Iterator[tuple[int, int, bo
         yield at, count, True
 
 
+class _Range(NamedTuple):
+    """Elements of a tensor that are believed sound."""
+
+    step: Step
+    start: int
+    stop: int
+
+
+class _Source:
+    """Reads ranges in the order in which they are listed; neighbours share a stream."""
+
+    def __init__(self, ckpt: Checkpoint, chosen: Options, ranges: list[_Range]) -> None:
+        self._ckpt, self._chosen, self._ranges = ckpt, chosen, ranges
+        self._next = 0
+        self._stream: Stream | None = None
+
+    def read(self, wanted: _Range) -> Iterator[tuple[Any, int]]:
+        """(bytes, where they stop) of the next range, or of what is left of the last."""
+        step, done = wanted.step, wanted.start
+        try:
+            stream = self._stream or self._open(wanted)
+            while done < wanted.stop:
+                chunk = next(stream)
+                yield converted(bytes_of(chunk.array), step, chunk.stop - done), chunk.stop
+                done = chunk.stop
+        except (OSError, _core.FormatError):
+            self.close()
+            raise
+        if self._next < len(self._ranges) and self._ranges[self._next].step.way != step.way:
+            self.close()
+
+    def begin(self) -> _Range:
+        """The next range."""
+        self._next += 1
+        return self._ranges[self._next - 1]
+
+    def _open(self, first: _Range) -> Stream:
+        way = first.step.way
+        wanted = [Wanted(first.step.row, first.start, first.stop)]
+        for one in self._ranges[self._next :]:
+            if one.step.way != way:
+                break
+            wanted.append(Wanted(one.step.row, one.start, one.stop))
+        chosen = self._chosen._replace(form=way.form, dtype=way.target)
+        self._stream = Stream(self._ckpt, wanted, chosen, order="given")
+        return self._stream
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
 class _Copier:
     """Copies what is sound, and puts something in the place of the rest."""
 
-    def __init__(self, ckpt: Checkpoint, chosen: Options, fill: str) -> None:
-        self._ckpt, self._chosen, self._fill = ckpt, chosen, fill
+    def __init__(self, source: _Source, fill: str) -> None:
+        self._source, self._fill = source, fill
         self.losses: list[Loss] = []
 
     def copy(self, out: Writer, step: Step, losses: list[Loss]) -> None:
         with out.tensor(step.info.name, step.dtype, step.info.shape) as tensor:
             for start, stop, sound in _sound_ranges(step.info.num_elements, losses):
                 if sound:
-                    self._copy_range(tensor, step, start, stop)
+                    self._copy_range(tensor, self._source.begin())
                 else:
                     self._fill_range(tensor, step, stop - start)
 
-    def _copy_range(self, tensor: TensorWriter, step: Step, start: int, stop: int) -> None:
+    def _copy_range(self, tensor: TensorWriter, wanted: _Range) -> None:
         """Where reading fails after all, a step is given up and the rest tried."""
-        done = start
-        while done < stop:
+        pieces = self._source.read(wanted)
+        while wanted.start < wanted.stop:
             try:
-                for data, end in self._pieces(step, done, stop):
-                    tensor.write(data)
-                    done = end
+                data, end = next(pieces)
             except (OSError, _core.FormatError) as error:
-                end = min(done + _step_of(step.info), stop)
-                info = step.info
-                self.losses.append(
-                    Loss(info.name, info.dtype, info.shape, done, end - done, None, str(error))
-                )
-                self._fill_range(tensor, step, end - done)
-                done = end
+                end = min(wanted.start + _step_of(wanted.step.info), wanted.stop)
+                self._give_up(tensor, wanted, end, str(error))
+                wanted = wanted._replace(start=end)
+                pieces = self._source.read(wanted)
+                continue
+            tensor.write(data)
+            wanted = wanted._replace(start=end)
+        next(pieces, None)  # the source may let go of its stream
 
-    def _pieces(self, step: Step, start: int, stop: int) -> Iterator[tuple[Any, int]]:
-        chosen = self._chosen._replace(form=step.way.form, dtype=step.way.target)
-        wanted = [Wanted(step.row, start, stop)]
-        with Stream(self._ckpt, wanted, chosen, order="given") as stream:
-            done = start
-            for chunk in stream:
-                yield converted(bytes_of(chunk.array), step, chunk.stop - done), chunk.stop
-                done = chunk.stop
+    def _give_up(self, tensor: TensorWriter, wanted: _Range, end: int, reason: str) -> None:
+        info, start = wanted.step.info, wanted.start
+        self.losses.append(
+            Loss(info.name, info.dtype, info.shape, start, end - start, None, reason)
+        )
+        self._fill_range(tensor, wanted.step, end - start)
 
     def _fill_range(self, tensor: TensorWriter, step: Step, elements: int) -> None:
         while elements > 0:
@@ -366,56 +416,80 @@ def salvage(
         )
         with out:
             metadata_into(ward.ckpt, out, steps)
-            return _write(ward.ckpt, out, steps, losses, _Copier(ward.ckpt, chosen, fill), fill)
+            return _write(ward, out, steps, losses, chosen, fill)
 
 
 def _write(
-    ckpt: Checkpoint, out: Writer, steps: list[Step], losses: list[Loss], copier: _Copier,
-    fill: str,
-) -> Salvage:  # fmt: skip
-    by_name: dict[str, list[Loss]] = {}
-    for loss in losses:
-        by_name.setdefault(loss.name, []).append(loss)
-    unknown = "tensorstream.frames" in ckpt.metadata
-    dropped: list[str] = []
-    for step in steps:
-        name = step.info.name
-        lost = by_name.get(name, [])
-        if step.tied_to is not None and step.tied_to not in dropped:
-            out.tie(name, step.tied_to)
-        elif step.tied_to is not None or (lost and fill == "drop"):
-            dropped.append(name)
-        elif lost and unknown and step.info.storage != "framed":
-            dropped.append(name)  # neither dtype nor shape is known
-        else:
-            copier.copy(out, step, lost)
-    losses = [*losses, *copier.losses]
-    done = _summary(out, steps, losses, dropped)
-    if losses and out.format != "npz":
+    ward: _Ward, out: Writer, steps: list[Step], found: list[Loss], chosen: Options, fill: str
+) -> Salvage:
+    losses: dict[str, list[Loss]] = {}
+    for loss in found:
+        losses.setdefault(loss.name, []).append(loss)
+    dropped = _dropped(ward, steps, losses, fill)
+    copied = [step for step in steps if step.tied_to is None and step.info.name not in dropped]
+    ranges = [
+        _Range(step, start, stop)
+        for step in copied
+        for start, stop, sound in _sound_ranges(
+            step.info.num_elements, losses.get(step.info.name, [])
+        )
+        if sound
+    ]
+    source = _Source(ward.ckpt, chosen, ranges)
+    copier = _Copier(source, fill)
+    try:
+        for step in steps:
+            if step.info.name in dropped:
+                continue
+            if step.tied_to is not None:
+                out.tie(step.info.name, step.tied_to)
+            else:
+                copier.copy(out, step, losses.get(step.info.name, []))
+    finally:
+        source.close()
+    done = _summary(out, steps, [*found, *copier.losses], list(dropped))
+    if done.losses and out.format != "npz":
         report = {
             "elements_lost": done.elements_lost,
-            "tensors": sorted({loss.name for loss in losses}),
-            "dropped": dropped,
+            "tensors": sorted({loss.name for loss in done.losses}),
+            "dropped": done.dropped,
         }
         out.metadata[NOTE] = json.dumps(report)
     return done
 
 
+def _dropped(
+    ward: _Ward, steps: list[Step], losses: dict[str, list[Loss]], fill: str
+) -> dict[str, None]:
+    """Names of tensors that are not written, in order: asked for, or of unknown dtype."""
+    dropped: dict[str, None] = {}
+    for step in steps:
+        unknown = ward.is_packed and step.info.storage != "framed"
+        lost = step.info.name in losses and (fill == "drop" or unknown)
+        if lost or step.tied_to in dropped:
+            dropped[step.info.name] = None
+    return dropped
+
+
 def _summary(out: Writer, steps: list[Step], losses: list[Loss], dropped: list[str]) -> Salvage:
-    own = [step for step in steps if step.tied_to is None]
-    harmed = {loss.name for loss in losses}
-    lost = 0
-    for step in own:
-        mine = [loss for loss in losses if loss.name == step.info.name]
-        ranges = _sound_ranges(step.info.num_elements, mine)
-        lost += sum(stop - start for start, stop, sound in ranges if not sound)
+    own = [step.info for step in steps if step.tied_to is None]
+    harmed: dict[str, list[Loss]] = {}
+    for loss in losses:
+        harmed.setdefault(loss.name, []).append(loss)
+    lost = sum(
+        stop - start
+        for info in own
+        if info.name in harmed
+        for start, stop, sound in _sound_ranges(info.num_elements, harmed[info.name])
+        if not sound
+    )
     return Salvage(
         path=out.path,
         tensors=len(own),
-        sound=sum(step.info.name not in harmed for step in own),
-        partial=sum(step.info.name in harmed and step.info.name not in dropped for step in own),
+        sound=sum(info.name not in harmed for info in own),
+        partial=len(harmed.keys() - set(dropped)),
         dropped=dropped,
-        elements=sum(step.info.num_elements for step in own),
+        elements=sum(info.num_elements for info in own),
         elements_lost=lost,
         losses=losses,
     )

@@ -190,6 +190,19 @@ def test_where_the_disk_refuses(tmp_path: pathlib.Path, monkeypatch: Any) -> Non
     assert np.array_equal(loaded["a"][~gone], tensors["a"][~gone])
 
 
+def test_a_full_disk_is_no_loss(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    """What cannot be written is an error, not something that could not be read."""
+
+    def refuse(self: Any, rows: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = packed(tmp_path, large())
+    monkeypatch.setattr(salvaging.TensorWriter, "write", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        ts.salvage(source, tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.safetensors"]
+
+
 def test_into_another_format(tmp_path: pathlib.Path) -> None:
     tensors = large()
     source = packed(tmp_path, tensors)

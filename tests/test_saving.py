@@ -526,6 +526,20 @@ def test_a_writer_that_is_forgotten_leaves_nothing(tmp_path: pathlib.Path) -> No
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("compression", [None, "fast", "small"])
+def test_ctrl_c_while_saving(tmp_path: pathlib.Path, compression: str | None) -> None:
+    script = pathlib.Path(__file__).parent / "isolated" / "writing_interrupted.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, json.dumps({"compression": compression})],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(ts.__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["names"] == ["m.safetensors"] and told["old"]
+    assert told["took"] < 2, "0.2 s on a machine that does nothing else"
+
+
 FULL = """
 import os, resource, signal, sys, numpy as np, tensorstream as ts
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -298,10 +298,15 @@ static ts_status flush(ts_output *output, ts_error *error)
 
 ts_status ts_output_reserve(ts_output *output, uint64_t size, ts_error *error)
 {
+    struct statvfs info;
     int failed;
 
     TS_TRY(check_usable(output, OPEN, error));
     if (size <= output->reserved || size > INT64_MAX) return TS_OK;
+    /* Before fallocate finds out it takes all there is, from everybody. */
+    if (ts_sys.fstatvfs(output->folder, &info) == 0
+        && size / ts_max(info.f_frsize, 1) > info.f_bavail)
+        return fail_bytes(output, ENOSPC, "reserve", 0, size, error);
     do failed = ts_sys.fallocate(output->fd, 0, 0, (off_t)size);
     while (failed && errno == EINTR);
     if (failed && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))

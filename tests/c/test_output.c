@@ -391,7 +391,7 @@ static void a_full_disk_says_so_first(void)
     empty_folder();
     install();
     CHECK_OK(ts_output_new(path, &output, error));
-    fault.fail_at = fault.seen + 1;
+    fault.fail_at = fault.seen + 2; /* statvfs, fallocate */
     fault.os_errno = ENOSPC;
     ts_error error = {0};
     CHECK(ts_output_reserve(output, 1 << 20, &error) == TS_IO);
@@ -403,6 +403,20 @@ static void a_full_disk_says_so_first(void)
     ts_output_free(output);
     CHECK(entries(false) == 0);
     install();
+}
+
+/* fallocate would take all there is before it found out. */
+static void more_than_there_is_is_not_even_tried(void)
+{
+    ts_output *output;
+    empty_folder();
+    install();
+    CHECK_OK(ts_output_new(path, &output, error));
+    CHECK_FAILS(ts_output_reserve(output, INT64_MAX, error), TS_IO,
+                "reserve 9223372036854775807 bytes");
+    CHECK(fault.counts[FALLOCATE] == 0);
+    ts_output_free(output);
+    CHECK(entries(false) == 0);
 }
 
 /* ---- every call in turn ------------------------------------------------ */
@@ -518,6 +532,7 @@ int main(int count, char **arguments)
     RUN(places_that_no_file_can_have);
     RUN(wrong_calls);
     RUN(a_full_disk_says_so_first);
+    RUN(more_than_there_is_is_not_even_tried);
     RUN(any_call_may_fail);
     RUN(a_failed_fsync_is_final);
     RUN(a_forked_child_leaves_the_file_alone);
