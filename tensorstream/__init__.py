@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         stream_model_with_layer_filtering,
     )
     from tensorstream.encoding import EncodedChunk, EncodingStatistics, RealTimeEncoder
-    from tensorstream.estimator import Estimate, EstimatorConfig, estimate
+    from tensorstream.estimator import Estimate, EstimatorConfig, estimate, fit
 
 logging.getLogger("tensorstream").addHandler(logging.NullHandler())
 
@@ -102,6 +102,7 @@ __all__ = [
     "decompress",
     "dequantize",
     "estimate",
+    "fit",
     "format_size",
     "frame_info",
     "load",
@@ -131,7 +132,7 @@ _LATER = {
         "classic",
     ),
     **dict.fromkeys(("EncodedChunk", "EncodingStatistics", "RealTimeEncoder"), "encoding"),
-    **dict.fromkeys(("Estimate", "EstimatorConfig", "estimate"), "estimator"),
+    **dict.fromkeys(("Estimate", "EstimatorConfig", "estimate", "fit"), "estimator"),
 }
 
 

@@ -46,6 +46,12 @@ exit status:
 
 TENSORSTREAM_DEBUG=1 shows where an error came from."""
 
+ESTIMATOR_CODES = """\
+exit status:
+  0    it fits, or no GPU was named
+  1    it does not fit
+  2    wrong usage, or a word that is not known"""
+
 ENGINES = ("auto", "pread", "direct", "mmap", "io_uring")
 
 
@@ -170,6 +176,9 @@ def _parser() -> argparse.ArgumentParser:
     salvage.add_argument("--budget", default="64MiB", metavar="SIZE", help="default: 64MiB")
     salvage.add_argument("--threads", type=int, metavar="N", help="that read and check")
 
+    _add_estimator(commands, "estimate", "how much memory a run will need")
+    _add_estimator(commands, "fit", "what fits in so much memory, and how")
+
     listed = commands.add_parser(
         "registry",
         help="what was converted here",
@@ -183,6 +192,31 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="one JSON object instead of a table"
     )
     return parser
+
+
+class _Estimator(argparse.ArgumentParser):
+    """`estimate` and `fit`: their arguments are made when they are chosen."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        from tensorstream.estimator import commands
+
+        name = self.prog.split()[-1]
+        if self.get_default("run") is None:
+            getattr(commands, f"add_{name}")(self)
+            self.set_defaults(run=getattr(commands, f"run_{name}"))
+        return super().parse_known_args(args, namespace)
+
+
+def _add_estimator(commands: Any, name: str, summary: str) -> None:
+    commands._parser_class = _Estimator
+    commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=ESTIMATOR_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands._parser_class = argparse.ArgumentParser
 
 
 def _command(

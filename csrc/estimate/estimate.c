@@ -8,6 +8,7 @@ static const ts_family_run families[] = {
     [TS_FAMILY_VLLM] = ts_vllm_run,
     [TS_FAMILY_MEGATRON] = ts_megatron_run,
     [TS_FAMILY_RL] = ts_rl_run,
+    [TS_FAMILY_ORIGINAL] = ts_original_run,
 };
 
 ts_status ts_estimate(const ts_model *model, const ts_run *run,

@@ -28,6 +28,7 @@
 #include "formulas.h"
 #include "megatron.h"
 #include "microbench.h"
+#include "original.h"
 #include "rl.h"
 #include "serve.h"
 #include "tape.h"
@@ -261,7 +262,7 @@ enum {
 /* A family may add fields of its own: its header lists them. */
 #define TS_RUN_MAP(XX)                                                        \
     TS_RUN_COMMON(XX) TS_TRAIN_RUN(XX) TS_MICROBENCH_RUN(XX) TS_VLLM_RUN(XX)  \
-    TS_MEGATRON_RUN(XX)
+    TS_MEGATRON_RUN(XX) TS_ORIGINAL_RUN(XX)
 
 typedef struct {
     TS_RUN_MAP(TS_FIELD)
@@ -272,7 +273,8 @@ typedef struct {
 /* XX(NAME, "name"): a row here, and one in the table of estimate.c. */
 #define TS_FAMILY_MAP(XX)                                                     \
     XX(SERVE, "serve") XX(TRAIN, "train") XX(MICROBENCH, "microbench")        \
-    XX(VLLM, "vllm") XX(MEGATRON, "megatron") XX(RL, "rl")
+    XX(VLLM, "vllm") XX(MEGATRON, "megatron") XX(RL, "rl")           \
+    XX(ORIGINAL, "original")
 
 #define XX(name, ...) TS_FAMILY_##name,
 typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
@@ -296,7 +298,8 @@ typedef enum { TS_FAMILY_MAP(XX) TS_FAMILY_COUNT } ts_family;
 
 #define TS_PROFILE_MAP(XX)                                                    \
     TS_PROFILE_COMMON(XX) TS_SERVE_PROFILE(XX) TS_TRAIN_PROFILE(XX)           \
-    TS_VLLM_PROFILE(XX) TS_MEGATRON_PROFILE(XX) TS_RL_PROFILE(XX)
+    TS_VLLM_PROFILE(XX) TS_MEGATRON_PROFILE(XX) TS_RL_PROFILE(XX)         \
+    TS_ORIGINAL_PROFILE(XX)
 
 typedef struct {
     TS_PROFILE_MAP(TS_FIELD)

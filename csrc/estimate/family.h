@@ -155,6 +155,9 @@ ts_status ts_serve_run(const ts_model *model, const ts_run *run,
 ts_status ts_microbench_run(const ts_model *model, const ts_run *run,
                             const ts_profile *profile, uint64_t stage,
                             ts_ledger *out, ts_error *error);
+ts_status ts_original_run(const ts_model *model, const ts_run *run,
+                          const ts_profile *profile, uint64_t stage,
+                          ts_ledger *out, ts_error *error);
 ts_status ts_rl_run(const ts_model *model, const ts_run *run,
                     const ts_profile *profile, uint64_t stage, ts_ledger *out,
                     ts_error *error);

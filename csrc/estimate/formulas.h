@@ -9,6 +9,7 @@
 
 #include "megatron.h"
 #include "microbench.h"
+#include "original.h"
 #include "rl.h"
 #include "serve.h"
 #include "train.h"
@@ -41,6 +42,6 @@
 #define TS_FORMULA_MAP(XX)                                                    \
     TS_SHARED_FORMULAS(XX) TS_SERVE_FORMULAS(XX) TS_TRAIN_FORMULAS(XX)        \
     TS_MICROBENCH_FORMULAS(XX) TS_VLLM_FORMULAS(XX) TS_MEGATRON_FORMULAS(XX)  \
-    TS_RL_FORMULAS(XX)
+    TS_RL_FORMULAS(XX) TS_ORIGINAL_FORMULAS(XX)
 
 #endif

@@ -12,11 +12,28 @@ from __future__ import annotations
 from typing import Any
 
 from tensorstream.estimator.config import EstimatorConfig
+from tensorstream.estimator.fitting import Fit, fit
 from tensorstream.estimator.frameworks import Profile
+from tensorstream.estimator.loader import ConfigBuilder, load_config, validate_config
 from tensorstream.estimator.models import Model
+from tensorstream.estimator.plugins import Effect, Optimization, Registry
 from tensorstream.estimator.result import Estimate
 
-__all__ = ["Estimate", "EstimatorConfig", "Model", "Profile", "estimate"]
+__all__ = [
+    "ConfigBuilder",
+    "Effect",
+    "Estimate",
+    "EstimatorConfig",
+    "Fit",
+    "Model",
+    "Optimization",
+    "Profile",
+    "Registry",
+    "estimate",
+    "fit",
+    "load_config",
+    "validate_config",
+]
 
 
 def estimate(config: Any, **fields: Any) -> Estimate:
@@ -33,4 +50,4 @@ def estimate(config: Any, **fields: Any) -> Estimate:
         config = EstimatorConfig(config, **fields)
     elif fields:
         raise TypeError("an EstimatorConfig and further fields: give one or the other")
-    return Estimate(config.to_model(), config.to_run(), config.to_profile())
+    return Estimate(config.to_model(), config.to_run(), config.to_profile(), config.effects())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensorstream.estimator import core, frameworks, models, names
+from tensorstream.estimator import core, frameworks, gpus, models, names, plugins
+
+GIB = 1 << 30
 
 # Names of dtypes as people write them, and the core's.
 DTYPES = {
@@ -141,6 +143,43 @@ def targets(words: tuple[str, ...] | list[str] | str) -> int:
 
 
 @dataclasses.dataclass
+class ProbeConfig:
+    """A real run to compare with."""
+
+    enabled: bool = True
+    steps: int = 6
+    warmup: int = 3
+    device: str = "cuda"
+    device_id: int = 0
+
+
+@dataclasses.dataclass
+class OverheadConfig:
+    """Flat sums that the original asked for, GiB; None: the profile's own.
+
+    With profile ``original`` they are its cushions (2.5, 3, 5, and by ZeRO stage); with the
+    others `cuda_libs_gib` replaces the context, `fragmentation_gib` what is reserved beyond,
+    and the other two are added.
+    """
+
+    cuda_libs_gib: float | None = None
+    misc_overhead_gib: float | None = None
+    fragmentation_gib: float | None = None
+    deepspeed_overhead_gib: float | None = None
+
+
+@dataclasses.dataclass
+class FactorConfig:
+    """The original's activation factors; they have a meaning with its profile only."""
+
+    attn_act_factor_no_fa: float = 4.0
+    attn_act_factor_fa: float = 0.8
+    mlp_act_factor: float = 6.0
+    logits_factor: float = 1.0
+    grad_ckpt_reduction: float = 0.35
+
+
+@dataclasses.dataclass
 class EstimatorConfig:
     """What is to be estimated.  Sizes are in tokens and counts unless they say GiB.
 
@@ -148,13 +187,22 @@ class EstimatorConfig:
 
     Attributes:
         model: a known name, a path to a config.json or its folder, a dict, a Model.
+        is_seq2seq: the model must have an encoder; it reads `seq_len` tokens too.
+        vocab_size_override: rows of the embedding.
+        optimizations: names (``flashattention``, ``gradient_checkpointing``, ``fused_loss``,
+            ``liger`` ...) to their parameters, or a list of names.
+        vision: images of a sequence; a tower of these sizes where the model has none.
         mode: ``"train"``, ``"generate"`` or ``"load"``.
         profile: a framework (``tensorstream.estimator.frameworks.known()``), or
             ``"original"``; None chooses by mode.
-        seq_len: tokens of a sequence, or of a prompt.
+        gpu: a name of the catalogue: its context, its workspace, and whether it fits.
         new_tokens: generated after the prompt.
         run: further fields of the core's run, by name (csrc/estimate/estimate.h).
         constants: fields of the profile to replace, by name.
+        registry: optimizations that are known; a new one by default.
+
+    Raises:
+        ValueError: an unknown name or word; the sentence names the field and the near one.
     """
 
     model: Any
@@ -169,12 +217,16 @@ class EstimatorConfig:
     pp: int = 1
     zero_stage: int = 0
     lora: LoraConfig | Mapping[str, Any] | None = None
-    optimizations: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    optimizations: Mapping[str, Any] | Sequence[str] = dataclasses.field(default_factory=dict)
     use_kv_cache: bool = False
     vision: VisionConfig | Mapping[str, Any] | None = None
+    overheads: OverheadConfig | Mapping[str, Any] | None = None
+    factors: FactorConfig | Mapping[str, Any] | None = None
+    probe: ProbeConfig | Mapping[str, Any] | None = None
 
     mode: str = "train"
     profile: str | None = None
+    gpu: str | None = None
     new_tokens: int = 0
     source_seq: int = 0
     vpp: int = 1
@@ -185,6 +237,8 @@ class EstimatorConfig:
     etp: int = 1
     fsdp: int = 0
     replicas: int = 1
+    hpz: bool = False
+    quantized_gather: bool = False
     optimizer: str = "adamw"
     optimizer_dtype: str = "fp32"
     master_weights: bool | None = None
@@ -198,52 +252,199 @@ class EstimatorConfig:
     kv: KvConfig | Mapping[str, Any] | None = None
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    registry: plugins.Registry = dataclasses.field(
+        default_factory=plugins.Registry, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
-        self.lora = _section(LoraConfig, "lora", self.lora)
-        self.vision = _section(VisionConfig, "vision", self.vision)
-        self.offload = _section(OffloadConfig, "offload", self.offload)
-        self.kv = _section(KvConfig, "kv", self.kv)
+        for name, kind in SECTIONS.items():
+            setattr(self, name, _section(kind, name, getattr(self, name)))
         self.dtype = dtype(self.dtype)
         names.check("run", self.run, core.fields("run"))
+        if self.factors is not None and self.profile != "original":
+            raise ValueError("factors have a meaning with profile 'original' only")
+
+    @property
+    def switched(self) -> dict[str, Any]:
+        """Optimizations by name, with their parameters, or True."""
+        given = self.optimizations
+        return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given, True)
 
     @property
     def total_batch_size(self) -> int:
         """Sequences of one optimizer step."""
         return self.per_device_batch * self.grad_accum * self.dp
 
+    @property
+    def has_lora(self) -> bool:
+        return self.lora is not None
+
+    lora_enabled = has_lora
+
+    @property
+    def qlora_enabled(self) -> bool:
+        return isinstance(self.lora, LoraConfig) and self.lora.quantized
+
+    @property
+    def has_vision(self) -> bool:
+        return isinstance(self.vision, VisionConfig) and self.vision.enabled
+
+    def is_optimization_enabled(self, name: str) -> bool:
+        return bool(self.switched.get(name, False))
+
+    def get_optimization_params(self, name: str) -> dict[str, Any]:
+        """The parameters given with an optimization; empty without."""
+        given = self.switched.get(name)
+        return dict(given) if isinstance(given, Mapping) else {}
+
+    def effects(self) -> list[tuple[str, plugins.Effect]]:
+        """What optimizations change of areas, by whose name, in order."""
+        chosen = self.registry.chosen(self.switched)
+        found = [(one.name, effect) for one, _ in chosen for effect in one.effects]
+        given = self.overheads
+        if self.profile != "original" and isinstance(given, OverheadConfig):
+            for name in ("misc_overhead_gib", "deepspeed_overhead_gib"):
+                size = getattr(given, name)
+                if size:
+                    found.append((name, plugins.Effect("other", "add", size * GIB)))
+        return found
+
     def to_profile(self) -> frameworks.Profile:
-        """The framework's profile, with this config's constants."""
+        """The framework's profile, with this config's GPU, overheads and constants."""
         usual = "trainer" if self.mode == "train" else "transformers"
-        return frameworks.profile(self.profile or usual).replace(**self.constants)
+        found = frameworks.profile(self.profile or usual)
+        constants: dict[str, Any] = {}
+        if self.gpu is not None and self.profile != "original":
+            constants |= gpus.gpu(self.gpu).constants()
+        for one, _ in self.registry.chosen(self.switched):
+            constants |= one.constants
+        return found.replace(**constants, **self._overhead_constants()).replace(
+            **self.constants
+        )
+
+    def _overhead_constants(self) -> dict[str, int]:
+        if isinstance(self.factors, FactorConfig):
+            f = self.factors
+            return {
+                "plain_factor": round(1000 * f.attn_act_factor_no_fa),
+                "flash_factor": round(1000 * f.attn_act_factor_fa),
+                "mlp_factor": round(1000 * f.mlp_act_factor),
+                "logits_factor": round(1000 * f.logits_factor),
+            }
+        given = self.overheads
+        if self.profile == "original" or not isinstance(given, OverheadConfig):
+            return {}
+        pairs = {
+            "context_bytes": given.cuda_libs_gib,
+            "fragment_bytes": given.fragmentation_gib,
+        }
+        return {name: int(size * GIB) for name, size in pairs.items() if size is not None}
 
     def to_model(self) -> models.Model:
-        return models.model(self.model)
+        """The model, with this config's vocabulary and tower.
+
+        Raises:
+            ValueError: `is_seq2seq` of a model without an encoder.
+        """
+        found = models.model(self.model)
+        if self.is_seq2seq and not found.numbers.get("encoder"):
+            raise ValueError(f"is_seq2seq: {found.name} has no encoder")
+        changed = dict(found.numbers)
+        if self.vocab_size_override is not None:
+            changed["vocab"] = self.vocab_size_override
+        if self.has_vision and not changed.get("vision") and self.profile != "original":
+            changed |= _tower(self.vision)
+        if changed == found.numbers:
+            return found
+        return models.Model.from_numbers(found.name, changed)
 
     def to_run(self) -> dict[str, Any]:
         """The fields of the core's run."""
         asked: dict[str, Any] = {
             "mode": self.mode, "batch": self.per_device_batch, "seq": self.seq_len,
-            "source_seq": self.source_seq, "new_tokens": self.new_tokens,
+            "source_seq": self.source_seq or self.is_seq2seq * self.seq_len,
+            "new_tokens": self.new_tokens,
             "micro_batches": self.grad_accum, "dp": self.dp, "replicas": self.replicas,
             "tp": self.tp, "sp": int(self.sp), "pp": self.pp, "vpp": self.vpp, "cp": self.cp,
             "ulysses": self.ulysses, "ep": self.ep, "etp": self.etp, "zero": self.zero_stage,
-            "fsdp": self.fsdp, "dtype": self.dtype, "optimizer": self.optimizer,
+            "fsdp": self.fsdp, "hpz": int(self.hpz),
+            "quantized_gather": int(self.quantized_gather), "dtype": self.dtype,
+            "optimizer": self.optimizer,
             "state_dtype": dtype(self.optimizer_dtype), "recompute": self.recompute,
             "recompute_layers": self.recompute_layers, "attention": self.attention,
             "loss": self.loss, "loss_chunk": self.loss_chunk,
             "kv_cache": int(self.use_kv_cache), "weight_format": self.dtype,
             "param_dtype": self.dtype, "grad_dtype": self.dtype,
         }  # fmt: skip
+        for one, given in self.registry.chosen(self.switched):
+            asked |= one.fields(given)
         asked |= _lora_run(self.lora) | _kv_run(self.kv) | _offload_run(self.offload)
+        if self.has_vision:
+            asked |= _vision_run(self.vision)
+        if self.profile == "original":
+            asked |= self._original_run()
         if self.weight_format is not None:
             asked["weight_format"] = dtype(self.weight_format)
         if self.master_weights is not None:
             asked["master"] = int(self.master_weights)
         defaults = core.fields("run")
-        usual = self.to_profile().run
+        usual = frameworks.profile(self.to_profile().name).run
         untouched = {k for k in usual if asked.get(k, defaults[k].fallback) in _fallbacks(k)}
         return {**asked, **{k: usual[k] for k in untouched}, **self.run}
+
+    def _original_run(self) -> dict[str, Any]:
+        """The original's flat sums: 2.5, 3 and 5 GiB, DeepSpeed's by stage."""
+        given = (
+            self.overheads if isinstance(self.overheads, OverheadConfig) else OverheadConfig()
+        )
+        usual = (
+            (given.cuda_libs_gib, 2.5),
+            (given.misc_overhead_gib, 3.0),
+            (given.fragmentation_gib, 5.0),
+            (given.deepspeed_overhead_gib, (1.0, 1.5, 2.0, 3.0)[self.zero_stage]),
+        )
+        flat = sum(fallback if size is None else size for size, fallback in usual)
+        run: dict[str, Any] = {"flat_bytes": int(flat * GIB)}
+        if isinstance(self.factors, FactorConfig):
+            run["reduction_permille"] = round(1000 * self.factors.grad_ckpt_reduction)
+        return run
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "lora": LoraConfig,
+    "vision": VisionConfig,
+    "offload": OffloadConfig,
+    "kv": KvConfig,
+    "overheads": OverheadConfig,
+    "factors": FactorConfig,
+    "probe": ProbeConfig,
+}
+
+
+def _tower(vision: Any) -> dict[str, Any]:
+    """A plain vision transformer of these sizes."""
+    if vision.image_size % vision.patch_size:
+        raise ValueError(
+            f"vision: patch_size {vision.patch_size} does not divide image_size"
+            f" {vision.image_size}"
+        )
+    heads = max(1, vision.hidden // 64)
+    layer = {"heads": heads, "kv_heads": heads, "head_dim": vision.hidden // heads}
+    layer |= {"ffn": 4 * vision.hidden, "gated": 0, "mlp_bias": 1, "qkv_bias": 1, "out_bias": 1}
+    stack = {"hidden": vision.hidden, "norm": "layer", "norm_bias": 1, "kinds": [layer]}
+    return {"vision": {**stack, "pattern": bytes(vision.layers)}, "patch": vision.patch_size}
+
+
+def _vision_run(vision: Any) -> dict[str, Any]:
+    side = vision.image_size // vision.patch_size
+    return {
+        "images": vision.images * max(1, -(-vision.frames // 2)),
+        "image_patches": side * side,
+        "train_vision": int(vision.train),
+        "vision_recompute": int(vision.recompute),
+        "image_cells": side * side * vision.layers,
+        "image_width": vision.hidden,
+    }
 
 
 def _fallbacks(field: str) -> tuple[Any, ...]:
@@ -256,8 +457,10 @@ def _fallbacks(field: str) -> tuple[Any, ...]:
 
 def _section(kind: type[Any], name: str, given: Any) -> Any:
     """A dict, True or an instance as the section's dataclass; unknown keys are errors."""
-    if given is None or given is False or isinstance(given, kind):
-        return given or None
+    if given is None or given is False:
+        return None
+    if isinstance(given, kind):
+        return given
     if given is True:
         return kind()
     if not isinstance(given, Mapping):
@@ -277,6 +480,7 @@ def _lora_run(lora: Any) -> dict[str, Any]:
         "adapter_dtype": dtype(lora.dtype),
         "adapter_dropout": int(lora.dropout > 0),
         "train_embeddings": int(lora.train_embeddings),
+        "adapter_count": lora.params_override or 0,
     }
     if lora.quantized:
         run["weight_format"] = dtype(lora.format)

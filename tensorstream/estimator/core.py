@@ -6,7 +6,7 @@ Dicts go in and come out; what they may hold is defined once, in csrc/estimate/e
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tensorstream import _core
@@ -116,6 +116,35 @@ class Ledger:
         for line in self.live(instant):
             sums[line.component] = sums.get(line.component, 0) + line.bytes
         return {name: sums[name] for name in components() if name in sums}
+
+    def change(self, name: str, area: str, to: Callable[[int], int]) -> None:
+        """Change an area at every instant to what `to` makes of its bytes, and sum again.
+
+        The change is a line of its own, by name; it may be negative.
+        """
+        formula = Formula(name, f"an effect on {area}", "declared by the optimization")
+        allocated = dict(tables()["components"])[area] == "allocated"
+        beyond = self.counters["device"] - self.counters["allocated"]
+        for instant in self.used:
+            size = self.components(instant).get(area, 0)
+            difference = to(size) - size
+            if difference == 0:
+                continue
+            self.lines.append(Line(area, difference, (instant,), formula))
+            if allocated:
+                self.at[instant] += difference
+        self.peak_instant = max(self.at, key=lambda instant: self.at[instant])
+        reserved = self.counters["reserved"] - self.counters["allocated"]
+        self.counters["allocated"] = self.at[self.peak_instant]
+        if not allocated:
+            beyond = sum(
+                size
+                for part, size in self.components(self.peak_instant).items()
+                if dict(tables()["components"])[part] != "allocated"
+            )
+            reserved = self.components(self.peak_instant).get("fragmentation", 0)
+        self.counters["reserved"] = self.counters["allocated"] + reserved
+        self.counters["device"] = self.counters["allocated"] + beyond
 
 
 def ask(model: Fields, run: Fields, profile: Fields, stage: int) -> Ledger:

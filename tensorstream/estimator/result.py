@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import html
+from collections.abc import Sequence
 from typing import Any
 
-from tensorstream.estimator import core, frameworks, models
+from tensorstream.estimator import core, frameworks, models, plugins
 from tensorstream.tables import table
 from tensorstream.units import format_size
 
@@ -21,13 +23,20 @@ class Estimate:
     """
 
     def __init__(
-        self, model: models.Model, run: dict[str, Any], profile: frameworks.Profile
+        self,
+        model: models.Model,
+        run: dict[str, Any],
+        profile: frameworks.Profile,
+        effects: Sequence[tuple[str, plugins.Effect]] = (),
     ) -> None:
-        self.model, self.run, self.profile = model, run, profile
+        self.model, self.run, self.profile, self.effects = model, run, profile, tuple(effects)
         stages = int(run.get("pp", 1))
         self.ledgers = [
             core.ask(model.numbers, run, profile.constants, stage) for stage in range(stages)
         ]
+        for ledger in self.ledgers:
+            for name, effect in self.effects:
+                ledger.change(name, effect.area, functools.partial(effect.apply, run=run))
 
     @functools.cached_property
     def worst(self) -> core.Ledger:
@@ -76,7 +85,60 @@ class Estimate:
         sizes += [(f"peak {name}", format_size(self.bytes(name))) for name in core.COUNTERS]
         low, high = self.interval()
         sizes.append(("90 % interval", f"{format_size(low)} to {format_size(high)}"))
+        if len(self.ledgers) > 1:
+            sizes += [
+                (f"stage {stage}", format_size(ledger.counters["device"]))
+                for stage, ledger in enumerate(self.ledgers)
+            ]
         return table(("part", "size"), sizes)
+
+    def fits(self, memory: int | float | str) -> bool:
+        """Whether the upper end of the 90 % interval has room in so many bytes.
+
+        Args:
+            memory: bytes, a size (``"80GiB"``) or a GPU's name.
+        """
+        from tensorstream.estimator.fitting import memory_of
+
+        return self.interval()[1] <= memory_of(memory)
+
+    def advice(self) -> list[str]:
+        """Single changes in order of bytes saved, a sentence each."""
+        from tensorstream.estimator import fitting
+
+        found = []
+        for name, fields in fitting.KNOBS:
+            if self.run["mode"] != "train" and "attention" not in fields:
+                continue
+            changed = Estimate(self.model, {**self.run, **fields}, self.profile, self.effects)
+            saved = self.bytes() - changed.bytes()
+            if saved > 0:
+                found.append((saved, f"{name}: saves {format_size(saved)}"))
+        return [sentence for _, sentence in sorted(found, reverse=True)]
+
+    @property
+    def not_modelled(self) -> list[str]:
+        """What the profile's formulas leave out."""
+        return list(self.profile.not_modelled)
+
+    def _repr_html_(self) -> str:
+        """Bars of the parts at the peak, for notebooks."""
+        total = max(1, self.bytes())
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{format_size(size)}"
+            f"</td><td><div style='background:#4c78a8;height:1em;width:"
+            f"{max(1, round(200 * size / total))}px'></div></td></tr>"
+            for name, size in self.components().items()
+        )
+        low, high = (format_size(end) for end in self.interval())
+        title = html.escape(f"{self.model.name}, {self.profile.name}")
+        counters = ", ".join(
+            f"{name} {format_size(self.bytes(name))}" for name in core.COUNTERS
+        )
+        return (
+            f"<table><caption>{title}: {html.escape(self.worst.peak_instant)}, {counters}; "
+            f"90 % interval {low} to {high}</caption>{rows}</table>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and words: bytes, unless a name says otherwise."""
@@ -91,7 +153,8 @@ class Estimate:
             "components": self.components(),
             "instants": self.worst.at,
             "stages": [ledger.counters for ledger in self.ledgers],
-            "not_modelled": list(self.profile.not_modelled),
+            "steady_bytes": round(self.steady_total_gib * GIB),
+            "not_modelled": self.not_modelled,
         }
 
     def __repr__(self) -> str:
