@@ -15,9 +15,17 @@ typedef struct {
     ts_wide here;   /* tokens of all sequences on this rank */
 } layer_run;
 
-static uint64_t here(const ts_mcore *m, uint64_t seq)
+static ts_wide here(const ts_mcore *m, uint64_t seq)
 {
-    return ts_divide_up(m->run->batch * seq, m->run->cp);
+    return ((ts_wide)m->run->batch * seq + m->run->cp - 1) / m->run->cp;
+}
+
+/* The bounds of the fields allow products that 128 bits do not hold: from here
+ * on all are the same, too much. */
+static ts_wide capped(ts_wide bytes)
+{
+    ts_wide most = (ts_wide)1 << 80;
+    return bytes < most ? bytes : most;
 }
 
 static uint64_t split_of(const ts_run *run)
@@ -27,7 +35,7 @@ static uint64_t split_of(const ts_run *run)
 
 ts_wide ts_mcore_hidden(const ts_mcore *m, uint64_t hidden, uint64_t seq)
 {
-    return (ts_wide)here(m, seq) * hidden * m->width / split_of(m->run);
+    return here(m, seq) * hidden * m->width / split_of(m->run);
 }
 
 static bool drops(const layer_run *r, uint32_t part)
@@ -180,8 +188,8 @@ static ts_wide dense(const layer_run *r, uint64_t ffn)
  * the experts each visits, and those of the ranks it shares experts with. */
 static ts_wide expert_rows(const layer_run *r)
 {
-    return r->here / split_of(r->run) * r->layer->active_experts
-           * r->run->etp;
+    return capped(r->here / split_of(r->run) * r->layer->active_experts
+                  * r->run->etp);
 }
 
 /* Rows in, first product, activation, and that times the probabilities; a
@@ -241,19 +249,19 @@ void ts_mcore_layer(const ts_mcore *m, const ts_stack *stack,
     memset(out, 0, sizeof *out);
     if (attentions + mlps == 0) return;
     out->input = r.hidden;
-    out->residual = (r.hidden + mask) * (attentions + mlps);
-    out->attention = mixer(&r) + normed * attentions;
-    if (l->cross) out->attention += cross_attention(&r);
-    if (l->mlp == TS_MLP_DENSE) out->mlp = normed + dense(&r, l->ffn);
-    if (l->mlp == TS_MLP_MOE) out->mlp = normed + experts(&r, stack);
-    out->backward = gradients(&r) + r.hidden;
+    out->residual = capped((r.hidden + mask) * (attentions + mlps));
+    out->attention = capped(mixer(&r) + normed * attentions);
+    if (l->cross) out->attention += capped(cross_attention(&r));
+    if (l->mlp == TS_MLP_DENSE) out->mlp = capped(normed + dense(&r, l->ffn));
+    if (l->mlp == TS_MLP_MOE) out->mlp = capped(normed + experts(&r, stack));
+    out->backward = capped(gradients(&r) + r.hidden);
 }
 
 ts_wide ts_mcore_routing(const ts_mcore *m, const ts_layer *l)
 {
     const ts_run *run = m->run;
     if (l->mlp != TS_MLP_MOE || run->expert_dispatch != 0) return 0;
-    ts_wide gathered = (ts_wide)here(m, run->seq) / split_of(run) * run->tp
-                       * run->ep;
+    ts_wide gathered =
+        capped(here(m, run->seq) / split_of(run) * run->tp * run->ep);
     return gathered * (5 * (l->experts + l->experts / run->ep) + 8);
 }
