@@ -213,7 +213,8 @@ static ts_status add_layer_wise(ts_mcore *m, uint64_t master)
 {
     const ts_run *run = m->run;
     dealt list[MAX_DEALT];
-    uint64_t ranks = dense_ranks(run), width = ts_number_width(run->state_dtype);
+    uint64_t ranks = dense_ranks(run);
+    uint64_t width = ts_number_width(run->state_dtype);
     uint64_t one = run->optimizer == TS_OPTIMIZER_MUON ? width : 2 * width;
     uint32_t count = list_dense(m, master + one, master + 2 * width, list);
     uint64_t first = 0, last = ranks;

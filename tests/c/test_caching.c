@@ -28,7 +28,8 @@ static void large_ones_round_to_two_megabytes(void)
     CHECK(slack(&even, 1) == 0);
 }
 
-/* 9 + 9 of a segment of 20 leave 2; 3 x 6.5 leave 0.5, which the last keeps. */
+/* 9 + 9 of a segment of 20 leave 2; 3 x 6.5 leave 0.5, which the last keeps.
+ */
 static void segments_of_twenty_are_shared(void)
 {
     const uint64_t nines[] = {9 * MIB, 9 * MIB};
