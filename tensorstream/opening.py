@@ -71,6 +71,9 @@ def find_file(source: str | os.PathLike[str]) -> pathlib.Path:
     path = pathlib.Path(source).expanduser()
     if path.is_dir():
         return _in_folder(path)
+    index = path.with_name(f"{path.name}.index.json")
+    if not path.exists() and index.is_file():
+        return index  # where `save` was asked for shards
     if path.exists() or not (isinstance(source, str) and _HUB_ID.match(source)):
         return path
     return _in_folder(_hub_folder(source))

@@ -474,6 +474,7 @@ def test_shards_and_their_index(tmp_path: pathlib.Path) -> None:
             assert size <= 200_000 or len(names) == 1
     loaded = ts.load(path)
     assert all(same(loaded[name], tensors[name]) for name in tensors)
+    assert list(ts.load(tmp_path / "m.safetensors")) == list(loaded), "the path as it was given"
 
 
 def test_one_checkpoint_after_another(tmp_path: pathlib.Path) -> None:
