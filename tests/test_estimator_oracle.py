@@ -400,3 +400,19 @@ def test_on_a_gpu_whole_steps_are_measured() -> None:
     whole = probe(small(), ids())
     shown = Probe(whole.model, whole.run, [], peak, whole.estimate)
     assert "allocated" in shown.summary_table() and shown.error > 0
+
+
+@pytest.mark.parametrize(
+    "family", ["llama", "gemma2", "gpt2", "opt", "cohere", "olmo", "qwen3_moe"]
+)
+def test_after_the_last_layer_torch_keeps_norm_logits_and_loss(family: str) -> None:
+    """Outside of layers lie rotary tables and indices as well: ours are among them."""
+    for draw, dtype in enumerate(DTYPES):
+        sizes = Sizes(family, draw)
+        config = config_of(family, sizes)
+        model = build(config, dtype)
+        numbers = architectures.numbers(config.to_dict())
+        record = recording.record(model, ids(sizes.batch, sizes.seq))
+        run = {"batch": sizes.batch, "seq": sizes.seq, "dtype": dtype, "host": 1}
+        ours, theirs = ledger(numbers, run, LAYERS, grad=True), record.sizes(-1)
+        assert ours <= theirs, difference(ours, theirs, record, -1)

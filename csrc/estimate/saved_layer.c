@@ -116,7 +116,8 @@ void ts_saved_layer(const ts_pass *pass, ts_tape *tape)
 }
 
 /* loss_utils.py, ForCausalLMLoss: logits as F32, cross_entropy, which keeps
- * its log_softmax; the shifted labels are a copy. */
+ * its log_softmax.  Labels are padded by one and cut: a copy, or, of a single
+ * sequence, a view that keeps the padding. */
 void ts_saved_head(const ts_pass *pass, const ts_model *model, ts_tape *tape)
 {
     ts_operand x;
@@ -128,7 +129,7 @@ void ts_saved_head(const ts_pass *pass, const ts_model *model, ts_tape *tape)
     if (model->softcap) x = ts_tape_by_result(tape, x, "capped logits");
     x = ts_tape_cast(tape, x, 4);
     ts_tape_by_result(tape, x, "logarithms of probabilities");
-    ts_tape_note(tape, x.rows, 1, 8, "labels");
+    ts_tape_note(tape, x.rows + (pass->batch == 1), 1, 8, "labels");
     ts_tape_note(tape, 1, 1, 4, "weight of all labels");
 }
 
