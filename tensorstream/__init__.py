@@ -29,13 +29,8 @@ from tensorstream._core import (
 )
 from tensorstream._version import __version__
 from tensorstream.checkpoint import Checkpoint, Layer, TensorInfo, Verification
-from tensorstream.compression import FrameInfo, compress, decompress, frame_info
-from tensorstream.converting import Conversion, convert
 from tensorstream.monitor import MemoryMonitor, MemorySample, memory
 from tensorstream.progress import Progress
-from tensorstream.quantizing import QuantizationError, QuantizedTensor, dequantize, quantize
-from tensorstream.salvaging import Loss, Salvage, salvage
-from tensorstream.saving import TensorWriter, Writer, create, load, save
 from tensorstream.streaming import Plan, Stream, TensorStats
 from tensorstream.units import format_size, parse_size
 
@@ -52,8 +47,18 @@ if TYPE_CHECKING:
         stream_model_efficiently,
         stream_model_with_layer_filtering,
     )
+    from tensorstream.compression import FrameInfo, compress, decompress, frame_info
+    from tensorstream.converting import Conversion, convert
     from tensorstream.encoding import EncodedChunk, EncodingStatistics, RealTimeEncoder
     from tensorstream.estimator import Estimate, EstimatorConfig, estimate, fit
+    from tensorstream.quantizing import (
+        QuantizationError,
+        QuantizedTensor,
+        dequantize,
+        quantize,
+    )
+    from tensorstream.salvaging import Loss, Salvage, salvage
+    from tensorstream.saving import TensorWriter, Writer, create, load, save
 
 logging.getLogger("tensorstream").addHandler(logging.NullHandler())
 
@@ -131,6 +136,13 @@ _LATER = {
         ),
         "classic",
     ),
+    **dict.fromkeys(("FrameInfo", "compress", "decompress", "frame_info"), "compression"),
+    **dict.fromkeys(("Conversion", "convert"), "converting"),
+    **dict.fromkeys(
+        ("QuantizationError", "QuantizedTensor", "dequantize", "quantize"), "quantizing"
+    ),
+    **dict.fromkeys(("Loss", "Salvage", "salvage"), "salvaging"),
+    **dict.fromkeys(("TensorWriter", "Writer", "create", "load", "save"), "saving"),
     **dict.fromkeys(("EncodedChunk", "EncodingStatistics", "RealTimeEncoder"), "encoding"),
     **dict.fromkeys(("Estimate", "EstimatorConfig", "estimate", "fit"), "estimator"),
 }

@@ -213,7 +213,7 @@ def test_without_history_peaks_remain() -> None:
     assert len(monitor.samples) == 0
     assert monitor.peak.rss
     assert monitor.summary()["mean_rss"] is None
-    assert "MiB" in monitor._repr_html_()
+    assert "iB" in monitor._repr_html_()
 
 
 def test_pss_when_asked_for() -> None:
@@ -321,27 +321,28 @@ def test_a_threshold_fires_exactly_once_a_crossing() -> None:
     seen: list[tuple[MemorySample, int]] = []
     now = memory().rss
     assert now is not None
-    line = now + SIZE // 2
+    size = max(SIZE, now // 4)  # well beyond what a crossing must fall back by
+    line = now + size // 2
     monitor = MemoryMonitor(
         interval=0.001,
-        thresholds=[line, now + 100 * SIZE],
-        on_threshold=lambda sample, size: seen.append((sample, size)),
+        thresholds=[line, now + 100 * size],
+        on_threshold=lambda sample, found: seen.append((sample, found)),
     )
     with monitor:
         wait_for_samples(monitor)
         assert seen == []
-        ballast = Ballast()
+        ballast = Ballast(size)
         wait_for(lambda: len(seen) > 0)
         wait_for_samples(monitor, 20)
         assert len(seen) == 1
         ballast.drop()
         wait_for_samples(monitor)
-        ballast = Ballast()
+        ballast = Ballast(size)
         wait_for(lambda: len(seen) > 1)
         wait_for_samples(monitor, 20)
     ballast.drop()
     assert len(seen) == 2
-    assert all(size == line and sample.rss and sample.rss >= line for sample, size in seen)
+    assert all(found == line and sample.rss and sample.rss >= line for sample, found in seen)
     assert [crossing.threshold for crossing in monitor.crossings] == [line, line]
     assert monitor.summary()["crossings"] == 2
 
