@@ -36,6 +36,11 @@ static void *unpack_part(void *argument)
     if (ts_packer_new(&packer, NULL) != TS_OK) it->failed = 1;
     for (uint64_t i = it->first; !it->failed && i < it->chunks; i += it->step) {
         ts_frame_chunk chunk = ts_frame_find(it->frame, i);
+        if (i + it->step < it->chunks) {
+            ts_frame_chunk next = ts_frame_find(it->frame, i + it->step);
+            ts_packer_expect(packer,
+                             (ts_ahead){it->in + next.offset, next.size});
+        }
         it->failed = ts_frame_unpack(it->frame, i, it->in + chunk.offset,
                                      chunk.size, NULL, tile, it->how, packer,
                                      NULL)
@@ -57,6 +62,10 @@ static void *pack_part(void *argument)
         uint64_t left = it->elements - i * it->chunk_elements;
         uint32_t some = left < it->chunk_elements ? (uint32_t)left
                                                   : it->chunk_elements;
+        if (i + it->step + 1 < it->chunks)
+            ts_packer_expect(packer, (ts_ahead){it->in + (i + it->step)
+                                                            * it->chunk_bytes,
+                                               it->chunk_bytes});
         it->failed = ts_frame_pack(it->writer, it->in + i * it->chunk_bytes,
                                    NULL, some, it->out + i * it->bound,
                                    it->bound, &row, packer, NULL)

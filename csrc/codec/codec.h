@@ -106,7 +106,7 @@ typedef struct {
     uint32_t chunk_elements; /* a whole number of blocks */
     uint32_t chunk_bytes;    /* of a full chunk, unpacked */
     uint64_t chunk_count;
-    uint64_t size;           /* of the frame; the rest of the extent is zeros */
+    uint64_t size;           /* of the frame; zeros fill the extent */
     uint32_t front_size;     /* head, shape and base name, padded */
     uint64_t table_offset, table_size;
     uint64_t digest;         /* of the unpacked bytes; see ts_frame_digest */
@@ -157,8 +157,18 @@ ts_status ts_packer_new(ts_packer **out, ts_error *error);
 void ts_packer_free(ts_packer *packer); /* NULL is fine */
 uint64_t ts_packer_memory(uint32_t chunk_bytes);
 
+/* Bytes that this packer's thread works on next (a stored chunk, or elements):
+ * fetched into the cache while it unpacks or packs the chunk before.  A hint
+ * for one chunk; they are not looked at. */
+typedef struct {
+    const void *bytes;
+    size_t size;
+} ts_ahead;
+
+void ts_packer_expect(ts_packer *packer, ts_ahead next);
+
 enum {
-    TS_UNPACK_TRUST = 1,  /* skip the hashes: bytes that were verified before */
+    TS_UNPACK_TRUST = 1,  /* skip the hashes: the bytes were verified before */
     TS_UNPACK_BYPASS = 2, /* store past the caches: for an output larger than
                              they are, whose start is 64-byte aligned */
 };
@@ -198,7 +208,7 @@ typedef struct {
     uint32_t chunk_elements; /* 0: TS_FRAME_CHUNK */
     const char *base_name;   /* of the tensor that DELTA and SAME refer to */
     size_t base_size;
-    uint64_t base_digest;    /* ts_frame_digest of its bytes, the same chunks */
+    uint64_t base_digest;    /* ts_frame_digest of its bytes, same chunks */
 } ts_frame_spec;
 
 typedef struct ts_frame_writer ts_frame_writer;

@@ -85,15 +85,7 @@ ts_status ts_frame_measure(ts_frame_info *info, ts_status status,
 uint8_t *ts_packer_room(ts_packer *packer, size_t size);
 uint8_t *ts_packer_part(ts_packer *packer, size_t size);
 
-/* Bytes that this packer's thread works on next: fetched into the cache while
- * it packs or unpacks a chunk.  A hint for one chunk; 0 bytes for none. */
-typedef struct {
-    const uint8_t *bytes;
-    size_t size;
-} ts_next;
-
-void ts_packer_expect(ts_packer *packer, ts_next next);
-ts_next ts_packer_next(ts_packer *packer); /* and forget it */
+ts_ahead ts_packer_next(ts_packer *packer); /* what to expect, and forget it */
 
 /* What a writer knows so far. */
 const ts_frame_info *ts_frame_writer_facts(const ts_frame_writer *writer);

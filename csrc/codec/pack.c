@@ -177,7 +177,8 @@ static size_t try_zstd(job *it, int level, const uint8_t *symbols,
     if (bytes != NULL)
         made = level == 0
                    ? ts_zstd_literals(it->packer, bytes, size, out, room)
-                   : ts_zstd_matches(it->packer, level, bytes, size, out, room);
+                   : ts_zstd_matches(it->packer, level, bytes, size, out,
+                                     room);
     it->rest = before;
     return made;
 }
@@ -289,7 +290,7 @@ static const uint8_t *out_of_the_way(job *it, const uint8_t *symbols,
     return copy;
 }
 
-/* One plane, in the way chosen, or RAW when that turns out to be no smaller. */
+/* One plane in the way chosen, or RAW when that turns out to be no smaller. */
 static void put_chosen(job *it, const uint8_t *symbols, size_t count,
                        unsigned bits, const choice *how)
 {
@@ -453,7 +454,8 @@ static uint8_t pack_planes(job *it, const array *of)
     lower = ts_rest_take(&it->rest, of->count);
     it->full |= upper == NULL || lower == NULL;
     if (it->full || of->count == 0) {
-        for (unsigned k = 0; k < of->width; k++) pack_plane(it, of->bytes, 0, 8);
+        for (unsigned k = 0; k < of->width; k++)
+            pack_plane(it, of->bytes, 0, 8);
         return layout_of(of, 0);
     }
     it->with->split(of->bytes, of->count, of->width, of->floats, planes);
@@ -508,6 +510,35 @@ static void pack_dense(job *it, const array *of)
     uint8_t *head = begin_section(it);
     uint8_t layout = pack_planes(it, of);
     put_section(head, TS_FORM_DENSE, layout, planes_since(it, head), of);
+}
+
+/* Small mode: as every mode would do it, and then as the best did. */
+static void pack_smallest(job *it, const array *of)
+{
+    static const ts_pack_mode modes[] = {TS_PACK_SMALL, TS_PACK_FAST,
+                                         TS_PACK_PORTABLE};
+    job before = *it, best = *it;
+    size_t least = SIZE_MAX;
+
+    for (size_t i = 0; i < TS_COUNT_OF(modes); i++) {
+        *it = before;
+        it->mode = modes[i];
+        pack_dense(it, of);
+        if (it->full || it->data >= least) continue;
+        least = it->data;
+        best.mode = modes[i];
+    }
+    *it = best;
+    pack_dense(it, of);
+    it->mode = before.mode;
+}
+
+static void pack_elements(job *it, const array *of)
+{
+    if (it->mode == TS_PACK_SMALL)
+        pack_smallest(it, of);
+    else
+        pack_dense(it, of);
 }
 
 static bool is_zero(const uint8_t *element, unsigned width)
@@ -668,7 +699,7 @@ static void pack_section(job *it, const array *of)
         pack_palette(it, of, &colors);
         return;
     }
-    pack_dense(it, of);
+    pack_elements(it, of);
     if (it->mode == TS_PACK_PORTABLE || !looks_sparse(of)) return;
     size_t dense = it->data;
     job again = before;
@@ -678,7 +709,7 @@ static void pack_section(job *it, const array *of)
         return;
     }
     *it = before;
-    pack_dense(it, of);
+    pack_elements(it, of);
 }
 
 /* ---- arrays of a dtype ------------------------------------------------ */

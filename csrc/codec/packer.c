@@ -15,7 +15,7 @@ struct ts_packer {
     room planes, part;
     ZSTD_CCtx *cctx; /* owned, or NULL */
     ZSTD_DCtx *dctx; /* owned, or NULL */
-    ts_next next;    /* borrowed: only ever prefetched */
+    ts_ahead next;   /* borrowed: only ever prefetched */
 };
 
 ts_status ts_packer_new(ts_packer **out, ts_error *error)
@@ -48,12 +48,15 @@ ZSTD_DCtx *ts_packer_dctx(ts_packer *packer)
     return packer->dctx;
 }
 
-void ts_packer_expect(ts_packer *packer, ts_next next) { packer->next = next; }
-
-ts_next ts_packer_next(ts_packer *packer)
+void ts_packer_expect(ts_packer *packer, ts_ahead next)
 {
-    ts_next next = packer->next;
-    packer->next = (ts_next){NULL, 0};
+    packer->next = next;
+}
+
+ts_ahead ts_packer_next(ts_packer *packer)
+{
+    ts_ahead next = packer->next;
+    packer->next = (ts_ahead){NULL, 0};
     return next;
 }
 
@@ -99,7 +102,7 @@ ts_status ts_packer_rest(ts_packer *packer, uint64_t size, ts_rest *out,
     return TS_OK;
 }
 
-/* A decoder of zstd takes 94 KiB (ZSTD_sizeof_DCtx of 1.5.4), later ones more. */
+/* A decoder of zstd takes 94 KiB (ZSTD_sizeof_DCtx of 1.5.4), others more. */
 uint64_t ts_packer_memory(uint32_t chunk_bytes)
 {
     return sizeof(ts_packer) + ts_round_up(ts_unpack_room(chunk_bytes), 4096)

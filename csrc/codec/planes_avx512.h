@@ -1,5 +1,5 @@
-/* planes_avx512.h -- 64 elements put together from vectors of their bytes: what
- * the kernels that end in elements share. */
+/* planes_avx512.h -- 64 elements put together from vectors of their bytes:
+ * what the kernels that end in elements share. */
 #ifndef TS_CODEC_PLANES_AVX512_H
 #define TS_CODEC_PLANES_AVX512_H
 

@@ -208,8 +208,8 @@ static void number_owners(const ts_rans_model *model, ts_rans_owners *owners)
 }
 
 /* The distinct rare symbols, at most 16 of them; 0 when there are more. */
-static unsigned list_rares(const uint8_t *rares, size_t count, uint8_t list[16],
-                           uint8_t place[256])
+static unsigned list_rares(const uint8_t *rares, size_t count,
+                           uint8_t list[16], uint8_t place[256])
 {
     bool known[256] = {false};
     unsigned listed = 0;
@@ -348,6 +348,16 @@ static ts_status read_slots(ts_rans_slots *slots, const uint8_t *head,
                    at, 1u << slots->bits);
 }
 
+/* A group may take 128 beyond the end before that is noticed, and each vector
+ * of them reads 64; a list of an odd number has a half too many. */
+enum { PADDING = 256 };
+
+size_t ts_rans_rares(const uint8_t *bytes, size_t size, size_t count)
+{
+    size_t rare = size >= 8 ? ts_load_u32(bytes + 4) : 0;
+    return (rare <= count ? rare : 0) + PADDING;
+}
+
 static unsigned largest_half(const uint8_t *bytes, size_t size)
 {
     uint8_t most = 0;
@@ -380,7 +390,7 @@ static ts_status read_rares(ts_rans_reader *reader, const uint8_t *list,
             rares[2 * i + 1] = names[bytes[i] >> 4];
         }
     }
-    memset(rares + count, 0, TS_RANS_PADDING);
+    memset(rares + count, 0, PADDING);
     reader->cursor.rare = rares;
     reader->cursor.rares = rares + count;
     return TS_OK;

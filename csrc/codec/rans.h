@@ -43,7 +43,7 @@ size_t ts_rans_write(const ts_rans_model *model, const uint8_t *symbols,
                      uint8_t *out, size_t room);
 
 /* `next` spread over the groups of so many symbols. */
-static inline ts_rans_ahead ts_rans_spread(ts_next next, uint64_t symbols)
+static inline ts_rans_ahead ts_rans_spread(ts_ahead next, uint64_t symbols)
 {
     uint64_t groups = symbols / TS_RANS_LANES + 1, lines = next.size / 64;
     return (ts_rans_ahead){next.size > 0 ? next.bytes : NULL,
@@ -62,10 +62,12 @@ typedef struct {
     uint8_t tail[2 * TS_RANS_REACH + TS_RANS_LANES];
 } ts_rans_reader;
 
-enum { TS_RANS_PADDING = 256 }; /* behind the rare symbols, in `rares` */
+/* Memory for the rare symbols of a stream: what its head says, if that can be
+ * true, and as much behind them as a group may read. */
+size_t ts_rans_rares(const uint8_t *bytes, size_t size, size_t count);
 
 /* The stream is size bytes at bytes, within a chunk that ends at end.  rares
- * takes count + TS_RANS_PADDING bytes and is used until the last call. */
+ * takes ts_rans_rares() bytes and is used until the last call. */
 ts_status ts_rans_open(ts_rans_reader *reader, const uint8_t *bytes,
                        size_t size, const uint8_t *end, size_t count,
                        uint8_t *rares, ts_error *error);

@@ -24,7 +24,8 @@ enum { VECTORS = TS_RANS_LANES / 32, FEW = 16 };
     (LANE(m, 0) | LANE(m, 1) | LANE(m, 2) | LANE(m, 3) | LANE(m, 4)           \
      | LANE(m, 5) | LANE(m, 6) | LANE(m, 7))
 #define MASKS4(m) MASK(m), MASK((m) + 1), MASK((m) + 2), MASK((m) + 3)
-#define MASKS16(m) MASKS4(m), MASKS4((m) + 4), MASKS4((m) + 8), MASKS4((m) + 12)
+#define MASKS16(m)                                                            \
+    MASKS4(m), MASKS4((m) + 4), MASKS4((m) + 8), MASKS4((m) + 12)
 #define MASKS64(m)                                                            \
     MASKS16(m), MASKS16((m) + 16), MASKS16((m) + 32), MASKS16((m) + 48)
 

@@ -64,7 +64,8 @@ typedef struct {
 typedef struct {
     _Alignas(64) uint8_t owner[256]; /* `escape` for rare symbols */
     _Alignas(64) uint16_t freq[TS_RANS_SYMBOLS];
-    _Alignas(64) uint16_t inverse[TS_RANS_SYMBOLS]; /* min(65536 / freq, 65535) */
+    /* min(65536 / freq, 65535) */
+    _Alignas(64) uint16_t inverse[TS_RANS_SYMBOLS];
     _Alignas(64) uint16_t start[TS_RANS_SYMBOLS];
     unsigned bits;
     uint8_t escape; /* the last owner */

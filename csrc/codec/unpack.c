@@ -83,7 +83,7 @@ static ts_status open_rans(job *it, source *out, const uint8_t *bytes,
     uint8_t *reader, *rares;
 
     TS_TRY(memory(it, sizeof *out->reader, &reader));
-    TS_TRY(memory(it, count + TS_RANS_PADDING, &rares));
+    TS_TRY(memory(it, ts_rans_rares(bytes, size, (size_t)count), &rares));
     out->reader = (ts_rans_reader *)(void *)reader;
     return ts_rans_open(out->reader, bytes, size, it->bytes + it->size,
                         (size_t)count, rares, it->error);

@@ -122,7 +122,7 @@ static ts_status unpack_one(team *crew, uint64_t i, uint8_t **stage,
     if (i + crew->threads < crew->chunks) {
         ts_frame_chunk next = ts_frame_find(crew->frame, i + crew->threads);
         ts_packer_expect(packer,
-                         (ts_next){crew->in + next.offset, next.size});
+                         (ts_ahead){crew->in + next.offset, next.size});
     }
     return ts_frame_unpack(crew->frame, i, crew->in + chunk.offset, chunk.size,
                            crew->base != NULL ? crew->base + at : NULL,
@@ -226,7 +226,7 @@ static ts_status pack_one(team *crew, uint64_t i, uint8_t **stage,
     TS_TRY(target(crew, i, stage, &to, error));
     if (i + crew->threads + 1 < crew->chunks)
         ts_packer_expect(
-            packer, (ts_next){crew->in + at
+            packer, (ts_ahead){crew->in + at
                                   + crew->threads * crew->info->chunk_bytes,
                               crew->info->chunk_bytes});
     TS_TRY(ts_frame_pack(crew->writer, crew->in + at,

@@ -57,7 +57,15 @@ static unsigned draw(void)
 }
 
 /* Contents that call for different forms and coders. */
-typedef enum { SKEWED, SPARSE, FEW, EQUAL, COUNTING, REPEATED, CONTENTS } content;
+typedef enum {
+    SKEWED,
+    SPARSE,
+    FEW,
+    EQUAL,
+    COUNTING,
+    REPEATED,
+    CONTENTS
+} content;
 
 static uint8_t byte_of(content what, size_t element, size_t byte, size_t size)
 {
