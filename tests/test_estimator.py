@@ -11,7 +11,7 @@ from conftest import oracle
 
 import tensorstream as ts
 from tensorstream import _core
-from tensorstream.estimator import core, frameworks, models
+from tensorstream.estimator import architectures, core, frameworks, models
 
 LLAMA = {
     "model_type": "llama",
@@ -47,6 +47,65 @@ def test_parameters_are_those_transformers_builds(kind: str) -> None:
         module = transformers.AutoModelForCausalLM.from_config(built)
     want = sum(p.numel() for p in module.parameters())
     assert models.model(built.to_dict()).parameters == want
+
+
+REMEMBERING: dict[str, dict[str, Any]] = {
+    "mamba": {"state_size": 16},
+    "mamba2": {"state_size": 16, "num_heads": 8, "head_dim": 16, "n_groups": 2, "expand": 2},
+    "recurrent_gemma": {"num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 192},
+    "qwen3_next": {
+        "head_dim": 32, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+        "linear_num_key_heads": 4, "linear_num_value_heads": 8, "num_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 40,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+def test_parameters_of_models_that_remember(kind: str) -> None:
+    transformers, torch = oracle("transformers"), oracle("torch")
+    small = {"hidden_size": 64, "num_hidden_layers": 8, "vocab_size": 100}
+    small |= {"num_attention_heads": 4, **REMEMBERING[kind]}
+    config = transformers.AutoConfig.for_model(kind, **small)
+    with torch.device("meta"):
+        module = transformers.AutoModelForCausalLM.from_config(config)
+    want = sum(p.numel() for p in module.parameters())
+    assert models.model(config.to_dict()).parameters == want
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("llava", "LlavaForConditionalGeneration"),
+        ("qwen2_vl", "Qwen2VLForConditionalGeneration"),
+        ("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
+        ("qwen3_vl", "Qwen3VLForConditionalGeneration"),
+        ("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration"),
+    ],
+)
+def test_parameters_of_models_that_see(kind: str, name: str) -> None:
+    transformers, torch = oracle("transformers"), oracle("torch")
+    if not hasattr(transformers, name):
+        pytest.skip(f"this transformers has no {name}")
+    config = transformers.AutoConfig.for_model(kind)
+    with torch.device("meta"):
+        module = getattr(transformers, name)(config)
+    want = sum(p.numel() for p in module.parameters())
+    assert models.model(config.to_dict()).parameters == want
+
+
+def test_names_are_known_whatever_they_add() -> None:
+    for name, full in {
+        "Qwen/Qwen2.5-7B-Instruct-AWQ": "Qwen/Qwen2.5-7B",
+        "qwen3-30b-a3b-instruct-2507-fp8": "Qwen/Qwen3-30B-A3B",
+        "deepseek-ai/DeepSeek-R1": "deepseek-ai/DeepSeek-V3",
+    }.items():
+        assert models.known(name).name == full
+
+
+def test_there_are_forty_model_types() -> None:
+    assert len(architectures.families()) >= 40
 
 
 @pytest.mark.parametrize("profile", frameworks.known())

@@ -8,6 +8,7 @@ transformers builds, which the tests hold against it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -278,6 +279,15 @@ FAMILIES: dict[str, Callable[[Config], Numbers]] = {
 }
 
 
+@functools.cache
+def families() -> dict[str, Callable[[Config], Numbers]]:
+    """Every model type that is known: decoders, those that remember, those that see."""
+    from tensorstream.estimator import hybrids, towers
+
+    seeing = {k: functools.partial(make, text=numbers) for k, make in towers.TOWERS.items()}
+    return {**FAMILIES, **hybrids.HYBRIDS, **seeing}
+
+
 def numbers(config: Config) -> Numbers:
     """The numbers of an architecture.
 
@@ -288,9 +298,10 @@ def numbers(config: Config) -> Numbers:
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise ValueError("the config has no 'model_type'")
-    if kind not in FAMILIES:
+    known = families()
+    if kind not in known:
         raise ValueError(
-            f"unknown model type {kind!r}.{names.near(kind, FAMILIES)} "
-            f"Known: {', '.join(sorted(FAMILIES))}"
+            f"unknown model type {kind!r}.{names.near(kind, known)} "
+            f"Known: {', '.join(sorted(known))}"
         )
-    return dialects.apply(config, FAMILIES[kind](config))
+    return dialects.apply(config, known[kind](config))

@@ -128,6 +128,8 @@ def deepseek(config: Config) -> Numbers:
         "q_rank": config.get("q_lora_rank") or 0,
         "kv_rank": _first(config, "kv_lora_rank"),
         "rope_dim": rope,
+        "index_heads": config.get("index_n_heads") or 0,
+        "index_dim": config.get("index_head_dim") or 0,
         "qkv_bias": _flag(config, "attention_bias"),
         "out_bias": _flag(config, "attention_bias"),
     }

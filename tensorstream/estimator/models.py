@@ -6,7 +6,8 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -66,6 +67,25 @@ def _short_names() -> dict[str, str]:
     return spellings
 
 
+# What names add to a model without changing its numbers: tuning, date, number format.
+_SUFFIX = re.compile(
+    r"[-_.](instruct|chat|base|hf|it|pt|thinking|pretrained|reranker|embedding|fp8|fp16|bf16|awq"
+    r"|gptq|int4|int8|4bit|8bit|bnb|gguf|\d{4}|v\d+(\.\d+)*)$"
+)
+
+
+def _readings(name: str) -> Iterator[str]:
+    """A name, its last part, and both without what does not change the numbers."""
+    word = name.lower()
+    while True:
+        yield word
+        yield word.rpartition("/")[2]
+        shorter = _SUFFIX.sub("", word)
+        if shorter == word:
+            return
+        word = shorter
+
+
 def known(name: str) -> Model:
     """A model of the catalogue, by its Hub id or the part after the slash, in any case.
 
@@ -73,7 +93,7 @@ def known(name: str) -> Model:
         ValueError: not in the catalogue; the sentence names the near one.
     """
     spellings = _short_names()
-    full = spellings.get(name.lower()) or spellings.get(name.lower().rpartition("/")[2])
+    full = next((spellings[word] for word in _readings(name) if word in spellings), None)
     if full is None:
         raise ValueError(
             f"no model is known as {name!r}.{names.near(name, spellings)} "
