@@ -284,8 +284,11 @@ def families() -> dict[str, Callable[[Config], Numbers]]:
     """Every model type that is known: decoders, those that remember, those that see."""
     from tensorstream.estimator import hybrids, towers
 
-    seeing = {k: functools.partial(make, text=numbers) for k, make in towers.TOWERS.items()}
-    return {**FAMILIES, **hybrids.HYBRIDS, **seeing}
+    def seeing(make: Callable[[Config, towers.Text], Numbers]) -> Callable[[Config], Numbers]:
+        return lambda config: make(config, numbers)
+
+    with_towers = {kind: seeing(make) for kind, make in towers.TOWERS.items()}
+    return {**FAMILIES, **hybrids.HYBRIDS, **with_towers}
 
 
 def numbers(config: Config) -> Numbers:
