@@ -99,7 +99,8 @@ typedef enum { TS_FORMULA_MAP(XX) TS_FORMULA_COUNT } ts_formula;
  * at the end is refused. */
 
 #define TS_DIM ((uint64_t)1 << 24)    /* widths and counts of heads */
-#define TS_TOKENS ((uint64_t)1 << 32) /* lengths and batches */
+#define TS_BATCH ((uint64_t)1 << 20)  /* sequences */
+#define TS_TOKENS ((uint64_t)1 << 32) /* lengths */
 #define TS_BYTES ((uint64_t)1 << 50)  /* what a profile may add */
 
 /* One kind of layer. */
@@ -202,7 +203,7 @@ enum {
 
 #define TS_RUN_COMMON(XX)                                                     \
     XX(mode, 0, 0, TS_MODE_COUNT - 1, "word: what is done")                   \
-    XX(batch, 1, 1, TS_DIM, "sequences a device has at a time")               \
+    XX(batch, 1, 1, TS_BATCH, "sequences a device has at a time")             \
     XX(seq, 2048, 1, TS_TOKENS, "tokens of a sequence, or of a prompt")       \
     XX(source_seq, 0, 0, TS_TOKENS, "tokens of an encoder's input")           \
     XX(new_tokens, 0, 0, TS_TOKENS, "tokens generated after the prompt")      \

@@ -171,12 +171,115 @@ static void the_absurd_does_not_wrap(void)
         layer->ffn = layer->window = 1 << 24;
     model.decoder.layer_count = TS_MAX_LAYERS;
     model.vocab = run.seq = run.new_tokens = TS_TOKENS;
-    run.batch = 1 << 24;
+    run.batch = TS_BATCH;
     run.attention = TS_ATTENTION_EAGER;
     CHECK_OK(ts_model_check(&model, error));
     CHECK_OK(ts_run_check(&model, &run, error));
     CHECK_FAILS(ts_estimate(&model, &run, &profile, 0, &ledger, error),
                 TS_ARGUMENT, "2^62 bytes or more");
+}
+
+/* Each family, with everything at its largest, says no; none wraps into a
+ * small number. */
+static void every_family_refuses_the_absurd(void)
+{
+    ts_model model = llama();
+    ts_run run;
+    ts_profile profile = plain();
+    ts_ledger ledger;
+    ts_layer *layer = &model.decoder.kinds[0];
+
+    model.decoder.hidden = layer->heads = layer->kv_heads = layer->head_dim =
+        layer->ffn = layer->window = TS_DIM;
+    model.decoder.layer_count = TS_MAX_LAYERS;
+    model.vocab = TS_TOKENS;
+    ts_run_default(&run);
+    run.batch = TS_BATCH;
+    run.seq = run.new_tokens = run.step_tokens = TS_TOKENS;
+    run.max_seqs = TS_DIM;
+    run.attention = TS_ATTENTION_EAGER;
+    run.kv_cache = 1;
+    run.kv_tokens = TS_TOKENS;
+    run.device_bytes = TS_BYTES;
+    for (size_t i = 0; i < ts_profile_field_count; i++) {
+        uint64_t *at = (uint64_t *)(void *)((uint8_t *)&profile
+                                            + ts_profile_fields[i].offset);
+        *at = ts_profile_fields[i].most;
+    }
+    CHECK_OK(ts_model_check(&model, error));
+    CHECK_OK(ts_run_check(&model, &run, error));
+    for (uint64_t family = 0; family < TS_FAMILY_COUNT; family++) {
+        profile.family = family;
+        CHECK_OK(ts_profile_check(&profile, error));
+        ts_status status =
+            ts_estimate(&model, &run, &profile, 0, &ledger, NULL);
+        CHECK(status == TS_ARGUMENT || status == TS_UNSUPPORTED,
+              "family %llu: %s", (unsigned long long)family,
+              ts_status_text(status));
+    }
+}
+
+static ts_profile serving(void)
+{
+    ts_profile profile = plain();
+    profile.family = TS_FAMILY_VLLM;
+    return profile;
+}
+
+static void a_pool_is_what_a_budget_leaves(void)
+{
+    ts_model model = llama();
+    ts_run run = generate(1);
+    ts_profile profile = serving();
+    ts_ledger ledger;
+
+    run.device_bytes = 80 * TS_GIB;
+    run.utilization_ppm = 900000;
+    CHECK_OK(ts_estimate(&model, &run, &profile, 0, &ledger, error));
+    /* Serving holds all of the budget but what only profiling needs. */
+    uint64_t step = ledger.at[TS_AT_FORWARD_MLP] - ledger.at[TS_AT_LOSS];
+    CHECK(ledger.at[TS_AT_DECODE] + step + 256ull * 32000 * 8 == 72 * TS_GIB,
+          "%llu", (unsigned long long)ledger.at[TS_AT_DECODE]);
+    run.device_bytes = TS_GIB; /* less than the weights: no pool, no wrap */
+    CHECK_OK(ts_estimate(&model, &run, &profile, 0, &ledger, error));
+    CHECK(ledger.at[TS_AT_DECODE] < 14 * TS_GIB, "no pool");
+    run.device_bytes = 0;
+    CHECK_FAILS(ts_estimate(&model, &run, &profile, 0, &ledger, error),
+                TS_ARGUMENT, "needs device_bytes");
+}
+
+/* Liger's table: 16,384 tokens over 131,072 entries, F32, on an A100. */
+static void kernels_obey_their_laws(void)
+{
+    ts_model model = llama();
+    ts_run run;
+    ts_profile profile = plain();
+    ts_ledger ledger;
+
+    model.vocab = 131072;
+    ts_run_default(&run);
+    run.batch = 8;
+    run.seq = 2048;
+    run.kernel = TS_KERNEL_CROSS_ENTROPY;
+    profile.family = TS_FAMILY_MICROBENCH;
+    CHECK_OK(ts_estimate(&model, &run, &profile, 0, &ledger, error));
+    uint64_t logits = 16384ull * 131072;
+    CHECK(ledger.counters[0] == 20 * logits + 8 * 16384, "torch");
+    run.provider = TS_PROVIDER_LIGER;
+    CHECK_OK(ts_estimate(&model, &run, &profile, 0, &ledger, error));
+    CHECK(ledger.counters[0] == 4 * logits + 21 * 16384, "liger");
+    run.provider = TS_PROVIDER_MEGATRON_FUSED;
+    CHECK_FAILS(ts_estimate(&model, &run, &profile, 0, &ledger, error),
+                TS_UNSUPPORTED, "no law");
+}
+
+static void large_blocks_come_in_steps(void)
+{
+    CHECK(ts_block_rest(9 * TS_MIB + 1) == 0, "shares a segment");
+    CHECK(ts_block_rest(10 * TS_MIB) == 0, "whole steps");
+    CHECK(ts_block_rest(11 * TS_MIB) == TS_MIB, "a rest of 1 MiB stays");
+    CHECK(ts_block_rest(11 * TS_MIB - 1) == 0, "a larger one is split off");
+    CHECK(ts_block_rest(12 * TS_MIB - 5) == 5, "bytes");
 }
 
 static void a_grid_is_its_points(void)
@@ -216,6 +319,10 @@ int main(void)
     RUN(parts_sum_to_the_peak);
     RUN(what_cannot_be_is_refused_by_name);
     RUN(the_absurd_does_not_wrap);
+    RUN(every_family_refuses_the_absurd);
+    RUN(a_pool_is_what_a_budget_leaves);
+    RUN(kernels_obey_their_laws);
+    RUN(large_blocks_come_in_steps);
     RUN(a_grid_is_its_points);
     CHECK_END();
 }
