@@ -22,7 +22,7 @@ typedef struct {
     uint8_t token;            /* bytes a token */
     uint8_t heads, matrices;  /* copies of V x h, of h x M, in two bytes */
     uint8_t sharded_hidden, sharded_wide; /* of one tile */
-    chunking chunks;
+    uint8_t chunks; /* a chunking */
     uint8_t chunk_of, chunk_logit, chunk_hidden;
     uint8_t pieces;     /* tensors, each rounded up to a block */
     uint8_t workspaces; /* of matrix libraries */
