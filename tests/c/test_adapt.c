@@ -191,8 +191,12 @@ static void a_budget_is_never_overdrawn(void)
     for (uint64_t budget = TS_MIB; budget <= TS_GIB; budget = budget * 3 / 2)
         for (int fetchers = 1; fetchers <= 65; fetchers += 4)
             for (int kind = 0; kind < 4; kind++) {
-                ts_layout_question question = {budget, fetchers, kind & 1,
-                                               kind & 2, false};
+                ts_layout_question question = {
+                    .budget = budget,
+                    .fetchers = fetchers,
+                    .delivers = kind & 1,
+                    .stages = kind & 2,
+                };
                 ts_layout layout;
                 ts_layout_of(&question, &layout);
                 uint64_t stages = layout.stage * (uint64_t)fetchers;
