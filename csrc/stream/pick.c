@@ -43,6 +43,13 @@ void ts_picker_free(ts_picker *picker)
     free(picker);
 }
 
+static bool same_needs(const ts_unpacking_needs *a, const ts_unpacking_needs *b)
+{
+    return a->chunk_bytes == b->chunk_bytes && a->chunk_count == b->chunk_count
+        && a->bases == b->bases && a->base_chunk_bytes == b->base_chunk_bytes
+        && a->base_chunk_count == b->base_chunk_count;
+}
+
 /* A fetcher that can unpack this tensor: the one there is, or a larger one. */
 static ts_status prepare(ts_picker *picker, const ts_tensor *tensor,
                          ts_error *error)
@@ -51,8 +58,7 @@ static ts_status prepare(ts_picker *picker, const ts_tensor *tensor,
     ts_unpacking *unpacking;
 
     ts_unpacking_need(&needs, tensor);
-    if (picker->fetcher != NULL
-        && memcmp(&needs, &picker->needs, sizeof needs) == 0)
+    if (picker->fetcher != NULL && same_needs(&needs, &picker->needs))
         return TS_OK;
     ts_fetcher_free(picker->fetcher);
     picker->fetcher = NULL;

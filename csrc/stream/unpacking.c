@@ -226,6 +226,10 @@ static ts_status read_base(ts_unpacking *unpacking, ts_reader *reader,
     const ts_tensor *base;
     const ts_file *file;
 
+    if (into == NULL)
+        return ts_fail(error, TS_ARGUMENT,
+                       "this unpacker has no memory for what tensors refer "
+                       "to");
     TS_TRY(find_base(tensor, &base, &file, error));
     if (base->frame == NULL)
         return ts_reader_read(reader, file, base->offset + skip, into,
