@@ -81,7 +81,7 @@ class StreamingConfig:
         target_layers, exclude_layers: see `LayerFilter`.
         parallel_processing: read ahead with `max_workers` threads; order stays the same.
         enable_chunk_encoding, chunk_video_storage_dir, chunk_frame_rate, chunk_video_codec,
-            max_chunks_per_video: of the codec, which this version does not have: a
+            max_chunks_per_video: frames of a video, which this version does not make: a
             streamer that is asked to encode raises UnsupportedError.
 
     Raises:
@@ -383,7 +383,7 @@ class MemoryEfficientParameterStreamer:
     max_memory_mb.
 
     Raises:
-        UnsupportedError: the config asks for encoding, which comes with the codec.
+        UnsupportedError: the config asks for encoding.
     """
 
     def __init__(self, config: StreamingConfig | None = None) -> None:
@@ -807,8 +807,8 @@ def _log_values(progress: StreamingProgress) -> tuple[Any, ...]:
 def _refuse_encoding(config: StreamingConfig) -> None:
     if config.enable_chunk_encoding:
         raise _core.UnsupportedError(
-            "enable_chunk_encoding needs the codec, which this version does not have yet; "
-            "stream without it and store the chunks yourself"
+            "enable_chunk_encoding makes frames of a video out of chunks, which this streamer "
+            "does not; RealTimeEncoder encodes what it yields"
         )
 
 
@@ -951,7 +951,7 @@ def stream_model_with_layer_filtering(
 ) -> Iterator[Delivery]:
     """The same, of some layers.
 
-    Encoding was on by default; it comes with the codec, so here it is off, and asking for
+    Encoding was on by default; it is not part of this, so here it is off, and asking for
     it raises UnsupportedError.
     """
     return stream_model_efficiently(
