@@ -226,24 +226,6 @@ static uint64_t out_bytes(const ts_recipe *recipe, uint64_t elements)
     return elements / recipe->widths.block * recipe->widths.out_size;
 }
 
-/* Unpacked bytes, wherever chunks of the frame end. */
-static ts_status bring_unpacked(const task *job, uint64_t skip, uint64_t size,
-                                uint8_t *into, ts_error *error)
-{
-    while (size > 0) {
-        uint8_t *bytes;
-        uint64_t got;
-        TS_TRY(ts_unpacking_take(job->fetcher->unpacking, job->fetcher->reader,
-                                 job->file, job->tensor, skip, size, into,
-                                 &bytes, &got, error));
-        if (bytes != into) memcpy(into, bytes, (size_t)got);
-        skip += got;
-        into += got;
-        size -= got;
-    }
-    return TS_OK;
-}
-
 /* Elements [start, start + count) as the file holds them, in logical order. */
 static ts_status bring(const task *job, uint64_t start, uint64_t count,
                        uint8_t *into, ts_error *error)
@@ -255,7 +237,8 @@ static ts_status bring(const task *job, uint64_t start, uint64_t count,
 
     job->outcome->file_bytes += size;
     if (tensor->frame != NULL)
-        return bring_unpacked(job, skip, size, into, error);
+        return ts_unpacking_read(fetcher->unpacking, fetcher->reader,
+                                 job->file, tensor, skip, size, into, error);
     if (ts_tensor_is_deflated(tensor) && tensor->strides == NULL)
         return ts_inflating_read(fetcher->inflating, fetcher->reader,
                                  job->file, tensor, skip, into, (size_t)size,

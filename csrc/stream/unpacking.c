@@ -234,17 +234,8 @@ static ts_status read_base(ts_unpacking *unpacking, ts_reader *reader,
     if (base->frame == NULL)
         return ts_reader_read(reader, file, base->offset + skip, into,
                               (size_t)size, error);
-    while (size > 0) {
-        uint8_t *bytes;
-        uint64_t got;
-        TS_TRY(ts_unpacking_take(unpacking->below, reader, file, base, skip,
-                                 size, into, &bytes, &got, error));
-        if (bytes != into) memcpy(into, bytes, (size_t)got);
-        skip += got;
-        into += got;
-        size -= got;
-    }
-    return TS_OK;
+    return ts_unpacking_read(unpacking->below, reader, file, base, skip, size,
+                             into, error);
 }
 
 /* ---- one chunk ----------------------------------------------------------- */
@@ -327,5 +318,23 @@ ts_status ts_unpacking_take(ts_unpacking *unpacking, ts_reader *reader,
     TS_TRY(hold(unpacking, reader, file, &chunk, number, skip - inside,
                 error));
     *bytes = unpacking->tile + inside;
+    return TS_OK;
+}
+
+ts_status ts_unpacking_read(ts_unpacking *unpacking, ts_reader *reader,
+                            const ts_file *file, const ts_tensor *tensor,
+                            uint64_t skip, uint64_t size, uint8_t *into,
+                            ts_error *error)
+{
+    while (size > 0) {
+        uint8_t *bytes;
+        uint64_t got;
+        TS_TRY(ts_unpacking_take(unpacking, reader, file, tensor, skip, size,
+                                 into, &bytes, &got, error));
+        if (bytes != into) memcpy(into, bytes, (size_t)got);
+        skip += got;
+        into += got;
+        size -= got;
+    }
     return TS_OK;
 }

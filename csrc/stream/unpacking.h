@@ -47,4 +47,10 @@ ts_status ts_unpacking_take(ts_unpacking *unpacking, ts_reader *reader,
                             uint64_t skip, uint64_t size, uint8_t *into,
                             uint8_t **bytes, uint64_t *got, ts_error *error);
 
+/* Exactly size bytes into `into`, wherever chunks end. */
+ts_status ts_unpacking_read(ts_unpacking *unpacking, ts_reader *reader,
+                            const ts_file *file, const ts_tensor *tensor,
+                            uint64_t skip, uint64_t size, uint8_t *into,
+                            ts_error *error);
+
 #endif
