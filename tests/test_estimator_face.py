@@ -306,3 +306,17 @@ def test_every_field_of_the_core_has_words() -> None:
     for table in ("layer", "stack", "model", "run", "profile"):
         for field in core.fields(table).values():
             assert field.text and field.least <= field.fallback <= field.most
+
+
+def test_a_dict_of_fields_is_a_configuration_everywhere() -> None:
+    fields = {"model": "Qwen/Qwen2.5-0.5B", "seq_len": 512, "lora": {"rank": 8}}
+    alone = ts.estimate("Qwen/Qwen2.5-0.5B", seq_len=512, lora={"rank": 8})
+    assert ts.estimate(fields).bytes() == alone.bytes()
+    assert (
+        ts.fit(fields, "24GiB").batch
+        == ts.fit(fields["model"], "24GiB", **dict(list(fields.items())[1:])).batch
+    )
+    with pytest.raises(ValueError, match="seq_len"):
+        ts.estimate({"model": "Qwen/Qwen2.5-0.5B", "seq_leng": 512})
+    with pytest.raises(TypeError, match="one or the other"):
+        ts.fit(EstimatorConfig("Qwen/Qwen2.5-0.5B"), "24GiB", seq_len=512)

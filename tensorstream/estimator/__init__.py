@@ -14,7 +14,7 @@ from typing import Any
 from tensorstream.estimator.config import EstimatorConfig
 from tensorstream.estimator.fitting import Fit, fit
 from tensorstream.estimator.frameworks import Profile
-from tensorstream.estimator.loader import ConfigBuilder, load_config, validate_config
+from tensorstream.estimator.loader import ConfigBuilder, as_config, load_config, validate_config
 from tensorstream.estimator.models import Model
 from tensorstream.estimator.plugins import Effect, Optimization, Registry
 from tensorstream.estimator.result import Estimate
@@ -40,14 +40,11 @@ def estimate(config: Any, **fields: Any) -> Estimate:
     """How much memory a run needs.
 
     Args:
-        config: an EstimatorConfig, or what one takes as its model, with its other fields as
-            keywords.
+        config: an EstimatorConfig, a dict of its fields, or what one takes as its model, with
+            the other fields as keywords.
 
     Raises:
         ValueError: impossible or unknown values; the sentence names the field.
     """
-    if not isinstance(config, EstimatorConfig):
-        config = EstimatorConfig(config, **fields)
-    elif fields:
-        raise TypeError("an EstimatorConfig and further fields: give one or the other")
+    config = as_config(config, fields)
     return Estimate(config.to_model(), config.to_run(), config.to_profile(), config.effects())

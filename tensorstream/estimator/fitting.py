@@ -12,6 +12,7 @@ import numpy as np
 from tensorstream import _core
 from tensorstream.estimator import core, gpus, models, names
 from tensorstream.estimator.config import EstimatorConfig
+from tensorstream.estimator.loader import as_config
 from tensorstream.estimator.result import Estimate
 from tensorstream.units import parse_size
 
@@ -169,8 +170,7 @@ def fit(config: Any, memory: int | float | str | None = None, **fields: Any) -> 
     Raises:
         ValueError: no memory is named; or as of ``estimate``.
     """
-    if not isinstance(config, EstimatorConfig):
-        config = EstimatorConfig(config, **fields)
+    config = as_config(config, fields)
     if memory is None and config.gpu is None:
         raise ValueError('fit: name the memory ("80GiB") or a gpu')
     room = memory_of(memory if memory is not None else config.gpu)

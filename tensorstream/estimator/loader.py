@@ -58,6 +58,24 @@ def from_dict(data: Mapping[str, Any]) -> EstimatorConfig:
     return EstimatorConfig(**flat)
 
 
+def as_config(given: Any, extra: Mapping[str, Any]) -> EstimatorConfig:
+    """A configuration from itself, from a dict of its fields, or from a model and fields.
+
+    A dict with a `model` and no `model_type` is one of fields; any other is a config.json.
+
+    Raises:
+        TypeError: a whole configuration and further fields.
+        ValueError: as of `from_dict`.
+    """
+    if isinstance(given, EstimatorConfig):
+        if extra:
+            raise TypeError("an EstimatorConfig and further fields: give one or the other")
+        return given
+    if isinstance(given, Mapping) and "model" in given and "model_type" not in given:
+        return from_dict({**given, **extra})
+    return EstimatorConfig(given, **extra)
+
+
 def load_config(path: str | os.PathLike[str]) -> EstimatorConfig:
     """A config from a JSON or YAML file.
 
