@@ -129,8 +129,8 @@ def test_parts_sum_to_the_total() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"seq_len": 0}, "seq is 0, not between 1 and"),
-        ({"seq_len": -1}, "seq is -1, not between 1 and"),
+        ({"seq_len": 0}, "seq_len is 0, not between 1 and"),
+        ({"seq_len": -1}, "seq_len is -1, not between 1 and"),
         ({"per_device_batch": 10**30}, "batch is 1000000"),
         ({"tp": 3}, "tp 3 does not divide heads 8"),
         ({"pp": 9}, "pp 9 times vpp 1 exceeds the 4 layers"),

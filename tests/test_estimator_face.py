@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -320,3 +321,37 @@ def test_a_dict_of_fields_is_a_configuration_everywhere() -> None:
         ts.estimate({"model": "Qwen/Qwen2.5-0.5B", "seq_leng": 512})
     with pytest.raises(TypeError, match="one or the other"):
         ts.fit(EstimatorConfig("Qwen/Qwen2.5-0.5B"), "24GiB", seq_len=512)
+
+
+def test_a_gpu_is_named_as_people_do() -> None:
+    assert gpus.gpu("h100") == gpus.gpu("H100-80GB")
+    assert ts.fit("Qwen/Qwen2.5-0.5B", "H100").memory == gpus.gpu("H100-80GB").memory
+    with pytest.raises(ValueError, match="A100-40GB or A100-80GB"):
+        gpus.gpu("A100")
+    with pytest.raises(ValueError, match="Known: T4"):
+        gpus.gpu("H1")
+    with pytest.raises(ValueError):
+        ts.fit("Qwen/Qwen2.5-0.5B", "H1")
+
+
+def test_what_fits_can_be_read() -> None:
+    found = ts.fit("Qwen/Qwen2.5-0.5B", "24GiB")
+    assert repr(found).endswith("fits in 24.0 GiB)")
+    text = found.summary_table()
+    assert f"largest batch: {found.batch}" in text and "tokens a step" in text
+    assert text.count("\n") >= len(found.pareto) + len(found.knobs)
+    assert "largest batch" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"optimizer": "adamww"}, "optimizer is 'adamww'. Did you mean 'adamw'"),
+        ({"seq_len": -4}, "seq_len is -4, not between 1"),
+        ({"per_device_batch": 0}, "per_device_batch is 0"),
+        ({"seq_len": 2.5}, "seq_len: a whole number"),
+    ],
+)
+def test_a_wrong_value_is_named_as_it_was_written(fields: Any, sentence: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(sentence)):
+        ts.estimate("Qwen/Qwen2.5-0.5B", **fields)

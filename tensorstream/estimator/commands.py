@@ -204,30 +204,5 @@ def run_fit(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict())
         return FITS if found.fits else FITS_NOT
-    verdict = "fits" if found.fits else "does not fit"
-    size = format_size(found.estimate.bytes())
-    print(f"{found.estimate.model!r}: {size} {verdict} in {format_size(found.memory)}")
-    print(f"largest batch: {found.batch}, longest sequence: {found.seq}")
-    if found.gpus is not None:
-        print(f"fewest GPUs: {found.gpus.gpus} ({_words(found.gpus.fields)})")
-    for knob in found.knobs:
-        print(f"- {knob.name}: saves {format_size(knob.saved)}" + (", fits" * knob.fits))
-    rows = [
-        (
-            str(p.gpus),
-            str(p.tokens),
-            "yes" * p.recomputed,
-            format_size(p.peak),
-            _words(p.fields),
-        )
-        for p in found.pareto
-    ]
-    if rows:
-        print(table(("GPUs", "tokens a step", "recomputed", "peak", "how"), rows))
+    print(found.summary_table())
     return FITS if found.fits else FITS_NOT
-
-
-def _words(fields: Any) -> str:
-    """What differs from 1, 0 and none."""
-    said = [f"{name} {value}" for name, value in fields.items() if value not in (0, 1, "none")]
-    return ", ".join(said) or "as it is"

@@ -390,7 +390,9 @@ class EstimatorConfig:
         defaults = core.fields("run")
         usual = frameworks.profile(self.to_profile().name).run
         untouched = {k for k in usual if asked.get(k, defaults[k].fallback) in _fallbacks(k)}
-        return {**asked, **{k: usual[k] for k in untouched}, **self.run}
+        run = {**asked, **{k: usual[k] for k in untouched}, **self.run}
+        _check_run(run)
+        return run
 
     def _original_run(self) -> dict[str, Any]:
         """The original's flat sums: 2.5, 3 and 5 GiB, DeepSpeed's by stage."""
@@ -445,6 +447,26 @@ def _vision_run(vision: Any) -> dict[str, Any]:
         "image_cells": side * side * vision.layers,
         "image_width": vision.hidden,
     }
+
+
+# The run's names where a configuration says otherwise.
+_SPOKEN = {
+    "seq": "seq_len", "batch": "per_device_batch", "micro_batches": "grad_accum",
+    "zero": "zero_stage", "state_dtype": "optimizer_dtype", "kv_cache": "use_kv_cache",
+}  # fmt: skip
+
+
+def _check_run(run: Mapping[str, Any]) -> None:
+    """The core checks again; here a field is named as the user wrote it."""
+    names.check("run", run, core.fields("run"))
+    for name, value in run.items():
+        field, spoken = core.fields("run")[name], _SPOKEN.get(name, name)
+        if field.words is not None and isinstance(value, str):
+            names.choose(spoken, value, field.words)
+        elif isinstance(value, int) and not field.least <= value <= field.most:
+            raise ValueError(f"{spoken} is {value}, not between {field.least} and {field.most}")
+        elif not isinstance(value, int):
+            raise TypeError(f"{spoken}: a whole number is wanted, not {value!r}")
 
 
 def _fallbacks(field: str) -> tuple[Any, ...]:

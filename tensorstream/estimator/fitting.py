@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from tensorstream.estimator import core, gpus, models, names
 from tensorstream.estimator.config import EstimatorConfig
 from tensorstream.estimator.loader import as_config
 from tensorstream.estimator.result import Estimate
-from tensorstream.units import parse_size
+from tensorstream.tables import table
+from tensorstream.units import format_size, parse_size
 
 REFUSED = np.iinfo(np.uint64).max
 
@@ -83,6 +85,19 @@ class Plan:
     tokens: int
     recomputed: bool
 
+    def how(self) -> str:
+        """What differs from 1, 0 and none."""
+        fields = self.fields.items()
+        said = [f"{name} {value}" for name, value in fields if value not in (0, 1, "none")]
+        return ", ".join(said) or "as it is"
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """GPUs, tokens a step, recomputed, peak, how."""
+        again = "yes" * self.recomputed
+        return (
+            str(self.gpus), str(self.tokens), again, format_size(self.peak), self.how(),
+        )  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Knob:
@@ -94,7 +109,7 @@ class Knob:
     fits: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Fit:
     """What fits in so much memory.
 
@@ -117,6 +132,32 @@ class Fit:
     gpus: Plan | None
     knobs: list[Knob]
     pareto: list[Plan]
+
+    def summary_table(self) -> str:
+        """All of it as text: the verdict, the largest, the knobs, the plans."""
+        verdict = "fits" if self.fits else "does not fit"
+        size = format_size(self.estimate.bytes())
+        lines = [
+            f"{self.estimate.model!r}: {size} {verdict} in {format_size(self.memory)}",
+            f"largest batch: {self.batch}, longest sequence: {self.seq}",
+        ]
+        if self.gpus is not None:
+            lines.append(f"fewest GPUs: {self.gpus.gpus} ({self.gpus.how()})")
+        lines += [
+            f"- {knob.name}: saves {format_size(knob.saved)}" + ", fits" * knob.fits
+            for knob in self.knobs
+        ]
+        if self.pareto:
+            heads = ("GPUs", "tokens a step", "recomputed", "peak", "how")
+            lines.append(table(heads, [plan.cells() for plan in self.pareto]))
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary_table())}</pre>"
+
+    def __repr__(self) -> str:
+        verdict = "fits" if self.fits else "does not fit"
+        return f"Fit({self.estimate!r} {verdict} in {format_size(self.memory)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and words."""
@@ -153,7 +194,7 @@ POWERS = (1, 2, 4, 8, 16, 32, 64)
 
 def memory_of(memory: int | float | str) -> int:
     """Bytes from a size (``"80GiB"``) or a GPU's name."""
-    if isinstance(memory, str) and memory.lower() in {g.lower() for g in gpus.catalogue()}:
+    if isinstance(memory, str) and gpus.is_known(memory):
         return gpus.gpu(memory).memory
     return parse_size(memory, "memory")
 

@@ -49,15 +49,27 @@ def catalogue() -> dict[str, Gpu]:
 
 
 def gpu(name: str) -> Gpu:
-    """A GPU by name, in any case.
+    """A GPU by name, in any case; without its memory where only one kind has that name.
 
     Raises:
-        ValueError: unknown; the sentence names the near one.
+        ValueError: unknown, or of several kinds; the sentence names them.
     """
     by_name = {known.lower(): found for known, found in catalogue().items()}
-    if name.lower() not in by_name:
+    word = str(name).lower()
+    kinds = [found for known, found in by_name.items() if known.startswith(f"{word}-")]
+    if word in by_name:
+        return by_name[word]
+    if len(kinds) > 1:
+        raise ValueError(f"gpu is {name!r}: {' or '.join(kind.name for kind in kinds)}?")
+    if not kinds:
         names.choose("gpu", name, catalogue())
-    return by_name[name.lower()]
+    return kinds[0]
+
+
+def is_known(name: str) -> bool:
+    """Whether some GPU is meant."""
+    word = name.lower()
+    return any(f"{known.lower()}-".startswith(f"{word}-") for known in catalogue())
 
 
 def smallest(size: int) -> Gpu | None:
