@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,17 @@ def shown(text: str) -> str:
     )
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Aligned columns: the first `left` of them to the left, numbers to the right."""
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], left: int | Collection[int] = 1
+) -> str:
+    """Aligned columns: the first `left` of them, or those of these places, to the left, numbers
+    to the right."""
+    places = range(left) if isinstance(left, int) else left
     lines = [list(heads), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
+            cell.ljust(width) if place in places else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(line, widths))
         ).rstrip()
         for line in lines

@@ -149,7 +149,7 @@ class Fit:
         ]
         if self.pareto:
             heads = ("GPUs", "tokens a step", "recomputed", "peak", "how")
-            lines.append(table(heads, [plan.cells() for plan in self.pareto]))
+            lines.append(table(heads, [plan.cells() for plan in self.pareto], left=(4,)))
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -77,7 +77,11 @@ class Estimate:
             for line in ledger.live(ledger.peak_instant)
         ]
         head = f"peak: {ledger.peak_instant}, {format_size(ledger.counters['device'])}"
-        return head + "\n" + table(("component", "bytes", "formula", "source"), rows)
+        return (
+            head
+            + "\n"
+            + table(("component", "bytes", "formula", "source"), rows, left=(0, 2, 3))
+        )
 
     def summary_table(self) -> str:
         """Components, counters and interval as text."""
