@@ -501,9 +501,11 @@ ts_status ts_fetch(ts_fetcher *fetcher, const ts_catalog *catalog,
     if (fetcher->checksum != NULL) ts_checksum_reset(fetcher->checksum);
     ts_status status = TS_OK;
     if (chunk->stop > chunk->start) status = fetch_elements(&job, error);
-    if (status != TS_OK)
+    if (status != TS_OK) {
+        ts_error_in_file(error, status, ts_file_path(job.file));
         return ts_error_in_tensor(error, status, tensor->name.bytes,
                                   tensor->name.size);
+    }
     if (fetcher->checksum != NULL)
         outcome->checksum = ts_checksum_value(fetcher->checksum);
     return TS_OK;
