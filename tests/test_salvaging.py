@@ -85,6 +85,21 @@ def test_a_damaged_chunk_is_all_that_is_lost(tmp_path: pathlib.Path, fill: str) 
     assert np.isnan(lost).all() if fill == "nan" else (lost == 0).all()
 
 
+def test_damage_is_named_with_file_and_tensor_by_every_door(tmp_path: pathlib.Path) -> None:
+    path = packed(tmp_path, large())
+    flip(path, place_of(path, "b")[1] - 100)
+    where = rf"{path}: tensor 'b': chunk 3: "
+    with ts.open(path) as ckpt:
+        for door in (
+            lambda: ts.load(path),
+            lambda: ckpt.read("b", rows=1023),
+            lambda: list(ckpt.stream()),
+            lambda: ckpt.stats(),
+        ):
+            with pytest.raises(ts.CorruptionError, match=where):
+                door()
+
+
 def test_the_front_of_a_frame(tmp_path: pathlib.Path) -> None:
     """Without it neither dtype nor shape is known; the neighbours are."""
     tensors = large()
