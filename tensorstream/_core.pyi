@@ -104,7 +104,7 @@ class Chunk:
     @property
     def source_nbytes(self) -> int: ...
     @property
-    def is_encoded(self) -> bool: ...
+    def parts(self) -> tuple[int, int, int] | None: ...
 
 class _Progress(TypedDict):
     bytes: int
@@ -234,7 +234,7 @@ def stream(
     stats: bool,
     checksum: str,
     trust: bool,
-    encoding: tuple[str, int, bool] | None,
+    encoding: tuple[str, int | str, bool] | None,
 ) -> Stream: ...
 def forecast(
     catalog: Catalog,
@@ -250,7 +250,7 @@ def forecast(
     stats: bool,
     checksum: str,
     trust: bool,
-    encoding: tuple[str, int, bool] | None,
+    encoding: tuple[str, int | str, bool] | None,
 ) -> _Forecast: ...
 def convert(data: _Bytes, source: str, target: str, count: int, /) -> Buffer: ...
 def unpack(data: _Bytes, dtype: str, count: int, /) -> Buffer: ...

@@ -23,13 +23,17 @@ import numpy.typing as npt
 
 from tensorstream import _core
 from tensorstream.arrays import Array
-from tensorstream.quantizing import SCHEMES, QuantizedTensor, quantize, scheme_name
+from tensorstream.quantizing import (
+    SCHEMES,
+    QuantizedTensor,
+    group_or_default,
+    quantize,
+    scheme_name,
+)
 from tensorstream.units import format_size
 
 if TYPE_CHECKING:
     from tensorstream.streaming import Stream
-
-_GROUP_ROW = (1 << 64) - 2  # as csrc/quant/quant.h has it
 
 
 class EncodedChunk(NamedTuple):
@@ -113,24 +117,19 @@ class EncodingStatistics:
 
 def encoding_of(
     scheme: str, group: int | str | None = None, *, symmetric: bool = True
-) -> tuple[str, int, bool]:
+) -> tuple[str, int | str, bool]:
     """(scheme, group, has a zero) as the core's streams take it.
 
     Raises:
         ValueError: a group of a whole tensor, which a stream never has at once.
     """
     name = scheme_name(scheme)
-    if group is None and name in ("int8", "int4"):
-        group = "row"
+    group = group_or_default(name, group)
     if group == "tensor":
         raise ValueError(
             "one scale for a whole tensor needs all of it at once, and a stream brings it in "
             'parts; use group="row" or quantize()'
         )
-    if group == "row":
-        group = _GROUP_ROW
-    if isinstance(group, str):
-        raise ValueError(f'group is a number of elements or "row", not {group!r}')
     return name, group or 0, not symmetric
 
 
@@ -141,7 +140,7 @@ class EncodingStream:
     valid as long as they are kept, and count against the budget of the stream.
     """
 
-    def __init__(self, stream: Stream, encoding: tuple[str, int, bool]) -> None:
+    def __init__(self, stream: Stream, encoding: tuple[str, int | str, bool]) -> None:
         self._stream = stream
         self._encoding = encoding
         self._begun = 0.0
@@ -160,27 +159,20 @@ class EncodingStream:
             self._count(chunk, piece)
 
     def _split(self, chunk: _core.Chunk) -> EncodedChunk:
-        scheme, group, has_zero = self._encoding
         data: Array = chunk.array
         scales = zeros = None
-        encoded = chunk.is_encoded
-        if encoded:
-            columns = chunk.tensor_shape[-1] if chunk.tensor_shape else 1
-            rows = (chunk.stop - chunk.start) // columns
-            # ggml's blocks have no scales apart, and may end within a row.
-            codes, count = data.nbytes, 0
-            if scheme in ("nf4", "int8", "int4", "e4m3", "e5m2"):
-                codes, count = _core.quantized_sizes(
-                    scheme, chunk.source_dtype, columns, group, has_zero, rows
-                )
-            scales = data[: 4 * count].view(np.float32) if count else None
-            zeros = data[4 * count + codes :].view(np.int8) if has_zero else None
-            data = data[4 * count : 4 * count + codes]
-        else:
+        parts = chunk.parts
+        if parts is None:
             data = data.reshape(-1).view(np.uint8)
+        else:
+            count, codes, zero_count = parts
+            begin, end = 4 * count, 4 * count + codes
+            scales = data[:begin].view(np.float32) if count else None
+            zeros = data[end:].view(np.int8) if zero_count else None
+            data = data[begin:end]
         return EncodedChunk(
             chunk.name, chunk.layer, chunk.kind, chunk.start, chunk.stop, chunk.is_last,
-            scheme if encoded else None, chunk.tensor_shape, data, scales, zeros,
+            self._encoding[0] if parts else None, chunk.tensor_shape, data, scales, zeros,
         )  # fmt: skip
 
     def _count(self, chunk: _core.Chunk, piece: EncodedChunk) -> None:

@@ -42,6 +42,11 @@ def scheme_name(scheme: str) -> str:
     return _ALIASES.get(name, name)
 
 
+def group_or_default(name: str, group: int | str | None) -> int | str | None:
+    """What shares a scale: integers cannot do without one, and take a row."""
+    return "row" if group is None and name in ("int8", "int4") else group
+
+
 @dataclass(frozen=True, slots=True)
 class QuantizationError:
     """What quantising lost, over all elements as float32; see `QuantizedTensor.error`.
@@ -202,8 +207,7 @@ def quantize(
     name = scheme_name(scheme)
     if double and name != "nf4":
         raise ValueError(f"{name} has no double quantisation; nf4 has")
-    if group is None and name in ("int8", "int4"):
-        group = "row"
+    group = group_or_default(name, group)
     source = _floats(array)
     rows, columns = _rows_and_columns(source.shape)
     how = (name, code_of(source.dtype), columns, group or 0, not symmetric)

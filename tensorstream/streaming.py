@@ -58,7 +58,7 @@ class Options(NamedTuple):
     chunk_size: int
     stats: bool
     checksum: str
-    encoding: tuple[str, int, bool] | None = None
+    encoding: tuple[str, int | str, bool] | None = None
 
     def arguments(self) -> dict[str, Any]:
         return self._asdict()

@@ -1,6 +1,8 @@
 /* convert.c -- small values across the border. */
 #include "state.h"
 
+#include "quant/quant.h"
+
 bool ts_py_dtype(PyObject *name, ts_dtype *out)
 {
     Py_ssize_t size;
@@ -9,6 +11,22 @@ bool ts_py_dtype(PyObject *name, ts_dtype *out)
     if (ts_dtype_find(text, (size_t)size, out)) return true;
     PyErr_Format(PyExc_ValueError, "unknown dtype %R", name);
     return false;
+}
+
+bool ts_py_group(PyObject *value, uint64_t *out)
+{
+    if (PyUnicode_Check(value)) {
+        bool is_row = PyUnicode_CompareWithASCIIString(value, "row") == 0;
+        *out = is_row ? TS_GROUP_ROW : TS_GROUP_TENSOR;
+        if (is_row
+            || PyUnicode_CompareWithASCIIString(value, "tensor") == 0)
+            return true;
+        PyErr_Format(PyExc_ValueError,
+                     "a group is 'row', 'tensor' or a number, not %R", value);
+        return false;
+    }
+    *out = PyLong_AsUnsignedLongLong(value);
+    return !PyErr_Occurred();
 }
 
 PyObject *ts_py_name(ts_name name)

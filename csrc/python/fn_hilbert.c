@@ -30,57 +30,45 @@ static bool check_square(const Py_buffer *sequence, const Py_buffer *image,
     return false;
 }
 
-static PyObject *hilbert_map(PyObject *module, PyObject *args)
+/* Elements of `from` to their places in `to`, one of which is the image. */
+typedef ts_status way(const uint8_t *from, uint64_t count, unsigned order,
+                      size_t width, uint8_t *to, ts_error *error);
+
+static PyObject *move(PyObject *module, PyObject *args, const char *format,
+                      way *go, bool to_image)
 {
-    ts_state *state = ts_state_of(module);
-    Py_buffer sequence, image;
+    Py_buffer from, to;
+    const Py_buffer *image = to_image ? &to : &from;
+    const Py_buffer *sequence = to_image ? &from : &to;
     unsigned order;
     Py_ssize_t width;
     PyObject *result = NULL;
     ts_status status;
     ts_error error;
 
-    if (!PyArg_ParseTuple(args, "y*w*In:hilbert_map", &sequence, &image,
-                          &order, &width))
+    if (!PyArg_ParseTuple(args, format, &from, &to, &order, &width))
         return NULL;
-    if (check_square(&sequence, &image, order, width)) {
+    if (check_square(sequence, image, order, width)) {
         Py_BEGIN_ALLOW_THREADS
-        status = ts_hilbert_map(sequence.buf,
-                                (uint64_t)(sequence.len / width), order,
-                                (size_t)width, image.buf, &error);
+        status = go(from.buf, (uint64_t)(sequence->len / width), order,
+                    (size_t)width, to.buf, &error);
         Py_END_ALLOW_THREADS
         result = status == TS_OK ? Py_NewRef(Py_None)
-                                 : ts_py_raise(state, &error);
+                                 : ts_py_raise(ts_state_of(module), &error);
     }
-    PyBuffer_Release(&sequence);
-    PyBuffer_Release(&image);
+    PyBuffer_Release(&from);
+    PyBuffer_Release(&to);
     return result;
+}
+
+static PyObject *hilbert_map(PyObject *module, PyObject *args)
+{
+    return move(module, args, "y*w*In:hilbert_map", ts_hilbert_map, true);
 }
 
 static PyObject *hilbert_unmap(PyObject *module, PyObject *args)
 {
-    ts_state *state = ts_state_of(module);
-    Py_buffer sequence, image;
-    unsigned order;
-    Py_ssize_t width;
-    PyObject *result = NULL;
-    ts_status status;
-    ts_error error;
-
-    if (!PyArg_ParseTuple(args, "y*w*In:hilbert_unmap", &image, &sequence,
-                          &order, &width))
-        return NULL;
-    if (check_square(&sequence, &image, order, width)) {
-        Py_BEGIN_ALLOW_THREADS
-        status = ts_hilbert_unmap(image.buf, (uint64_t)(sequence.len / width),
-                                  order, (size_t)width, sequence.buf, &error);
-        Py_END_ALLOW_THREADS
-        result = status == TS_OK ? Py_NewRef(Py_None)
-                                 : ts_py_raise(state, &error);
-    }
-    PyBuffer_Release(&sequence);
-    PyBuffer_Release(&image);
-    return result;
+    return move(module, args, "y*w*In:hilbert_unmap", ts_hilbert_unmap, false);
 }
 
 static PyObject *hilbert_means(PyObject *module, PyObject *args)

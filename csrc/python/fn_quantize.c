@@ -8,23 +8,6 @@
 #include "core/base.h"
 #include "quant/quant.h"
 
-/* What a group is called in Python; sets an error and returns false. */
-static bool group_of(PyObject *value, uint64_t *out)
-{
-    if (PyUnicode_Check(value)) {
-        bool is_row = PyUnicode_CompareWithASCIIString(value, "row") == 0;
-        *out = is_row ? TS_GROUP_ROW : TS_GROUP_TENSOR;
-        if (is_row
-            || PyUnicode_CompareWithASCIIString(value, "tensor") == 0)
-            return true;
-        PyErr_Format(PyExc_ValueError,
-                     "a group is 'row', 'tensor' or a number, not %R", value);
-        return false;
-    }
-    *out = PyLong_AsUnsignedLongLong(value);
-    return !PyErr_Occurred();
-}
-
 static bool find(ts_state *state, PyObject *scheme, PyObject *dtype,
                  Py_ssize_t columns, PyObject *group, int has_zero,
                  ts_quantize *how)
@@ -36,7 +19,7 @@ static bool find(ts_state *state, PyObject *scheme, PyObject *dtype,
     ts_error error;
 
     if (name == NULL || !ts_py_dtype(dtype, &from)
-        || !group_of(group, &together))
+        || !ts_py_group(group, &together))
         return false;
     if (columns < 0) {
         PyErr_Format(PyExc_ValueError, "rows of %zd elements", columns);

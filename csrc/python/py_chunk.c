@@ -12,6 +12,7 @@ typedef struct {
     ts_chunk chunk;
     ts_dtype to;
     bool raw, unpacks, encoded;
+    ts_quantize how; /* when it is encoded */
     size_t nbytes, source_nbytes;
 } Chunk;
 
@@ -37,6 +38,7 @@ PyObject *ts_py_chunk_new(ts_state *state, PyObject *catalog,
     self->raw = delivery->recipe->raw || delivery->recipe->encodes;
     self->unpacks = delivery->recipe->unpacks;
     self->encoded = delivery->recipe->encodes;
+    self->how = delivery->recipe->how;
     self->source_nbytes = (size_t)(
         (self->chunk.stop - self->chunk.start) / delivery->recipe->widths.block
         * delivery->recipe->widths.in_size);
@@ -196,10 +198,20 @@ static PyObject *Chunk_source_nbytes(PyObject *op, void *closure)
     return PyLong_FromSize_t(((Chunk *)op)->source_nbytes);
 }
 
-static PyObject *Chunk_is_encoded(PyObject *op, void *closure)
+static PyObject *Chunk_parts(PyObject *op, void *closure)
 {
     (void)closure;
-    return PyBool_FromLong(((Chunk *)op)->encoded);
+    Chunk *self = (Chunk *)op;
+    uint64_t codes, scales;
+    if (!self->encoded) Py_RETURN_NONE;
+    uint64_t count = self->chunk.stop - self->chunk.start;
+    /* They were laid out with the same sizes: they fit. */
+    (void)ts_quantize_sizes(&self->how, count / self->how.columns, &codes,
+                            &scales);
+    uint64_t zeros = self->how.has_zero ? scales : 0;
+    return Py_BuildValue("(KKK)", (unsigned long long)scales,
+                         (unsigned long long)codes,
+                         (unsigned long long)zeros);
 }
 
 static PyObject *Chunk_repr(PyObject *op)
@@ -245,8 +257,10 @@ static PyGetSetDef getset[] = {
     {"nbytes", Chunk_nbytes, NULL, "Bytes of the array.", NULL},
     {"source_nbytes", Chunk_source_nbytes, NULL,
      "Bytes of its elements in the checkpoint's own dtype.", NULL},
-    {"is_encoded", Chunk_is_encoded, NULL,
-     "Is the array codes that a quantisation scheme made?", NULL},
+    {"parts", Chunk_parts, NULL,
+     "(float32 scales, bytes of codes, int8 zeros), which lie one behind the "
+     "other in the array that a quantisation scheme made; None of others.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -414,18 +414,18 @@ static PyObject *forecast_of(ts_state *state, Stream *self, PyObject *rows,
 static bool read_encoding(ts_encoding *out, PyObject *tuple)
 {
     const char *scheme;
-    unsigned long long group;
+    PyObject *group;
     int has_zero;
 
     if (tuple == Py_None) return true;
-    if (!PyArg_ParseTuple(tuple, "sKp:encoding", &scheme, &group, &has_zero))
+    if (!PyArg_ParseTuple(tuple, "sOp:encoding", &scheme, &group, &has_zero)
+        || !ts_py_group(group, &out->group))
         return false;
     if (strlen(scheme) >= sizeof out->scheme) {
         PyErr_Format(PyExc_ValueError, "unknown scheme '%s'", scheme);
         return false;
     }
     memcpy(out->scheme, scheme, strlen(scheme) + 1);
-    out->group = group;
     out->has_zero = has_zero != 0;
     return true;
 }

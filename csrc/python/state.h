@@ -56,6 +56,8 @@ int ts_py_add_buffer(PyObject *module, ts_state *state);
 
 /* convert.c: small values from and to Python. */
 bool ts_py_dtype(PyObject *name, ts_dtype *out); /* from a str; sets error */
+/* Elements under one scale: a number, "row" or "tensor"; sets an error. */
+bool ts_py_group(PyObject *group, uint64_t *out);
 PyObject *ts_py_name(ts_name name);              /* UTF-8 to str */
 PyObject *ts_py_shape(const uint64_t *shape, uint32_t ndim); /* a tuple */
 PyObject *ts_py_number_or_none(int32_t number); /* None below 0 */
