@@ -13,6 +13,7 @@ import argparse
 import json
 import pathlib
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 import tensorstream as ts
+from tensorstream import hilbert
 
 Results = dict[str, Any]
 
@@ -204,7 +206,38 @@ def encoding(source: Any, options: argparse.Namespace) -> Results:
         found = encoder.run(stream)
     results["lossless"] = {"chunks": found.chunks, "ratio": found.ratio, "rate": found.rate}
     tell_encoding("lossless", found, 0.0)
+    results["videos"] = videos(source, options)
     return results
+
+
+def videos(source: Any, options: argparse.Namespace) -> Results:
+    """Each chunk as a frame of a lossless video, and the values out of the frames again."""
+    try:
+        config = config_of(options, enable_chunk_encoding=True)
+        streamer = ts.MemoryEfficientParameterStreamer(config)
+    except ImportError as error:
+        print(f"\n{error}")
+        return {}
+    most = lost = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        streamer.config.chunk_video_storage_dir = folder
+        chunks = {}
+        for chunk, about, _ in streamer.stream_model_parameters(source, 1_000_000):
+            if about.video_path is not None:  # integers make no frames
+                chunks[about.video_path, about.frame_index] = chunk.copy()
+        for path in sorted(pathlib.Path(folder).iterdir()):
+            for number, frame in enumerate(hilbert.load_chunks(path)):
+                chunk = chunks.pop((str(path), number))
+                most = max(most, float(np.abs(chunk).max()))
+                lost = max(lost, float(np.abs(frame.image.decode() - chunk).max()))
+    found = streamer.get_streaming_statistics()["chunk_encoding_stats"]
+    print(
+        f"\nas videos: {found['total_chunks_encoded']:,} chunks, {found['failed_chunks']} "
+        f"failed, {found['compression_ratio']:.1%} of the size, "
+        f"{found['bytes_per_second'] / 1e6:,.0f} MB/s; "
+        f"off by at most {lost / max(most, 1e-30):.2%} of the largest value"
+    )
+    return {**found, "worst_error": lost / max(most, 1e-30), "not_in_a_video": len(chunks)}
 
 
 DEMOS: dict[str, Callable[[Any, argparse.Namespace], Results]] = {

@@ -37,6 +37,7 @@ from tensorstream.units import format_size, parse_size
 if TYPE_CHECKING:
     import torch
 
+    from tensorstream.chunkvideo import ChunkVideoEncoder
     from tensorstream.classic import (
         ChunkMetadata,
         LayerFilter,
@@ -69,6 +70,7 @@ __all__ = [
     "Checkpoint",
     "Chunk",
     "ChunkMetadata",
+    "ChunkVideoEncoder",
     "Conversion",
     "CorruptionError",
     "EncodedChunk",
@@ -136,6 +138,7 @@ _LATER = {
         ),
         "classic",
     ),
+    "ChunkVideoEncoder": "chunkvideo",
     **dict.fromkeys(("FrameInfo", "compress", "decompress", "frame_info"), "compression"),
     **dict.fromkeys(("Conversion", "convert"), "converting"),
     **dict.fromkeys(

@@ -10,6 +10,8 @@ said where it changed:
   float32 they would lose value above 2**24.
 * Totals are exact, from the header; a checkpoint of progress can be resumed.
 * Errors keep their own types (`FormatError`, `FileNotFoundError` ...) and are not wrapped.
+* Videos of chunks lose nothing but what 8 bits cannot hold, and can be read again; the codec
+  is FFV1, where it was mp4v.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ import numpy as np
 from tensorstream import _core
 from tensorstream.arrays import Array
 from tensorstream.checkpoint import Checkpoint
+from tensorstream.chunkvideo import ChunkRefused, ChunkVideoEncoder
+from tensorstream.hilbert import check_codec
 from tensorstream.monitor import MemoryMonitor
 from tensorstream.opening import is_module
 from tensorstream.selection import KINDS, MARKS, ordered
@@ -80,9 +84,13 @@ class StreamingConfig:
             bound.
         target_layers, exclude_layers: see `LayerFilter`.
         parallel_processing: read ahead with `max_workers` threads; order stays the same.
-        enable_chunk_encoding, chunk_video_storage_dir, chunk_frame_rate, chunk_video_codec,
-            max_chunks_per_video: frames of a video, which this version does not make: a
-            streamer that is asked to encode raises UnsupportedError.
+        enable_chunk_encoding: keep each chunk of floats also as a frame of a lossless
+            video (`pip install tensorstream[video]`); `hilbert.load_chunks` reads them.
+        chunk_video_storage_dir: where the videos go.
+        chunk_frame_rate: frames a second, for those who play them.
+        chunk_video_codec: "ffv1", or "rawvideo", which is larger and faster.
+        max_chunks_per_video: frames of a file; it has fewer when their pixels fill a
+            sixteenth of max_memory_mb.
 
     Raises:
         TypeError, ValueError: naming the field, what it is and what it may be.
@@ -103,7 +111,7 @@ class StreamingConfig:
     enable_chunk_encoding: bool = False
     chunk_video_storage_dir: str = "chunk_videos"
     chunk_frame_rate: float = 30.0
-    chunk_video_codec: str = "mp4v"
+    chunk_video_codec: str = "ffv1"
     max_chunks_per_video: int = 1000
 
     def __post_init__(self) -> None:
@@ -117,8 +125,11 @@ class StreamingConfig:
             _check_number(name, getattr(self, name))
         for name in ("target_layers", "exclude_layers"):
             _check_patterns(name, getattr(self, name))
-        if self.max_memory_mb < 1:
-            raise ValueError(f"max_memory_mb must be at least 1, not {self.max_memory_mb}")
+        least = 2 if self.enable_chunk_encoding else 1
+        if self.max_memory_mb < least:
+            raise ValueError(
+                f"max_memory_mb must be at least {least}, not {self.max_memory_mb}"
+            )
         if self.min_chunk_size > self.max_chunk_size:
             raise ValueError(
                 f"min_chunk_size {self.min_chunk_size} is above "
@@ -126,17 +137,29 @@ class StreamingConfig:
             )
         if self.max_workers > 64:
             raise ValueError(f"max_workers must be from 1 to 64, not {self.max_workers}")
-        most = self.budget // 32  # an eighth of the budget, as float32
+        # An eighth of the budget as float32; with videos a sixteenth, which is also the
+        # most that the pixels of a chunk can take.
+        parts = 16 if self.enable_chunk_encoding else 8
+        most = self.budget // (4 * parts)
         if self.bounds()[1] > most:
             raise ValueError(
                 f"a chunk of {self.bounds()[1]} parameters is too large for max_memory_mb="
-                f"{self.max_memory_mb:g}: at most {most} fit, an eighth of it"
+                f"{self.max_memory_mb:g}: at most {most} fit, a {parts}th of it"
             )
 
     @property
     def budget(self) -> int:
         """max_memory_mb in bytes."""
         return int(self.max_memory_mb * MEGA)
+
+    @property
+    def stream_budget(self) -> int:
+        """What the stream may hold: beside videos, three quarters.
+
+        The rest is for the pixels of one that grows, one that waits and one that is
+        written, and for the bytes that are made of the last.
+        """
+        return self.budget * 3 // 4 if self.enable_chunk_encoding else self.budget
 
     def bounds(self) -> tuple[int, int]:
         """The least and the most parameters that a chunk may be sized for."""
@@ -189,7 +212,8 @@ class StreamingProgress:
         processed_parameters: delivered so far.
         current_layer: the tensor that the last chunk belongs to.
         chunks_encoded: chunks delivered so far.
-        encoding_time: seconds; 0 without the codec.
+        encoding_time: seconds that making frames and writing videos took so far, on both
+            threads together; 0 without enable_chunk_encoding.
         start_time: `time.time()` when the stream began.
         memory_usage_mb: resident memory of the process at the last look.
         processing_rate: parameters a second since the start.
@@ -252,7 +276,12 @@ class ChunkMetadata:
             stream delivers; the last one is inside.
         timestamp: `time.time()` when it was delivered.
         memory_usage_mb: resident memory of the process at the last look.
-        video_path, frame_index, hierarchical_indices, compression_quality: of the codec.
+        video_path, frame_index: the frame that holds it, once that video is written; None
+            where it was not encoded.
+        hierarchical_indices: means of runs of 4, 16, ... parameters, which are squares of
+            the image: `hilbert.means`, one level behind the other.
+        compression_quality: of an encoded chunk, the cosine between its values and what its
+            frame decodes to.
         shape: of the whole tensor.
         dtype: of the chunk, as NumPy names it.
         offset: of its first parameter in the flat tensor.
@@ -353,12 +382,16 @@ class _Course:
         source: Any,
         limit: int | None,
         saved: Mapping[str, Any] | None,
+        encoder: ChunkVideoEncoder | None,
     ) -> None:
         self.checkpoint = checkpoint
         self.stream = stream
         self.progress = progress
         self.source = source
         self.limit = limit
+        self.encoder = encoder
+        self.encoding_before = encoder.seconds if encoder is not None else 0.0
+        self.refused: Exception | None = None  # the first chunk that is in no frame
         # The next element to deliver, as (wanted tensor, element in it).
         self.item: int = saved["stream"]["item"] if saved else 0
         self.element: int = saved["element"] if saved else 0
@@ -383,16 +416,21 @@ class MemoryEfficientParameterStreamer:
     max_memory_mb.
 
     Raises:
-        UnsupportedError: the config asks for encoding.
+        ImportError: the config asks for videos, and PyAV is not installed.
+        ValueError: it asks for a codec that loses values.
     """
 
     def __init__(self, config: StreamingConfig | None = None) -> None:
         self.config = config if config is not None else StreamingConfig()
-        _refuse_encoding(self.config)
+        #: The present stream's videos, or the last one's; None before.
+        self.chunk_encoder: ChunkVideoEncoder | None = None
+        if self.config.enable_chunk_encoding:
+            check_codec(self.config.chunk_video_codec)
         self.chunk_size = self.config.chunk_size  #: parameters, at this moment
         self.current_progress: StreamingProgress | None = None
         self.memory_monitor = MemoryMonitor()
         self._course: _Course | None = None
+        self._encoding: dict[str, Any] = {}  # what the encoder was made with
         self._pressure = 0.0
         self._next_sample = 0.0
 
@@ -431,11 +469,15 @@ class MemoryEfficientParameterStreamer:
         Raises:
             FileNotFoundError, FormatError: as `tensorstream.open`.
             BudgetError: chunks that are still kept fill max_memory_mb.
+            OSError: a video could not be written; `retry_failed_chunk_encoding` tries again.
+            ChunkRefused: a ValueError, behind the last chunk, if some had a NaN or an
+                infinity, for which frames have no code; of the first of them.
             ValueError: `resume` belongs to another choice of tensors.
             ChangedError: the files are not those of `resume`.
         """
         self.config.validate()
-        _refuse_encoding(self.config)
+        if self.config.enable_chunk_encoding:
+            check_codec(self.config.chunk_video_codec)
         if max_total_params is not None and max_total_params < 0:
             raise ValueError(f"max_total_params must not be negative: {max_total_params}")
         return self._run(source, max_total_params, layer_filter_func, resume)
@@ -452,8 +494,12 @@ class MemoryEfficientParameterStreamer:
             if self.config.enable_memory_monitoring:
                 self.memory_monitor.start()
             try:
-                yield from self._deliver(course)
+                with course.encoder or contextlib.nullcontext():
+                    yield from self._deliver(course)
+                if course.refused is not None:
+                    raise course.refused
             finally:
+                self._note_encoding(course)
                 course.stream.close()
                 self.memory_monitor.stop()
 
@@ -481,7 +527,7 @@ class MemoryEfficientParameterStreamer:
             wanted,
             options(
                 dtype="float32",
-                budget=config.budget,
+                budget=config.stream_budget,
                 threads=config.max_workers if config.parallel_processing else 1,
                 chunk=_block_bytes(config),
             ),
@@ -496,8 +542,25 @@ class MemoryEfficientParameterStreamer:
             progress.start_time -= saved["elapsed_time"]
         self.chunk_size = config.chunk_size
         self.current_progress = progress
-        self._course = _Course(checkpoint, stream, progress, source, limit, saved)
+        if config.enable_chunk_encoding:
+            self._renew_encoder()
+        encoder = self.chunk_encoder if config.enable_chunk_encoding else None
+        self._course = _Course(checkpoint, stream, progress, source, limit, saved, encoder)
         return self._course
+
+    def _renew_encoder(self) -> None:
+        """Go on with the encoder of the last stream, unless other videos are wanted now."""
+        config = self.config
+        wanted: dict[str, Any] = {
+            "storage_dir": config.chunk_video_storage_dir,
+            "frame_rate": config.chunk_frame_rate,
+            "video_codec": config.chunk_video_codec,
+            "max_chunks_per_video": config.max_chunks_per_video,
+            "max_waiting_bytes": config.budget // 16,
+        }
+        if self.chunk_encoder is None or self._encoding != wanted:
+            self.chunk_encoder = ChunkVideoEncoder(**wanted)
+            self._encoding = wanted
 
     def _deliver(self, course: _Course) -> Iterator[Delivery]:
         progress = course.progress
@@ -515,13 +578,15 @@ class MemoryEfficientParameterStreamer:
             if piece.size >= total - done:  # quantised blocks come whole
                 piece, ends = piece[: total - done], True
             count, offset = piece.size, course.element
-            course.item += ends
-            course.element = 0 if ends else offset + count
             metadata = ChunkMetadata(
                 number, name, kind, count, self.chunk_size, done, done + count - 1,
                 time.time(), progress.memory_usage_mb, None, None, None, 0.95,
                 shape, dtype, offset, ends,
             )  # fmt: skip
+            if course.encoder is not None:
+                self._encode(course, piece, metadata)
+            course.item += ends
+            course.element = 0 if ends else offset + count
             done += count
             number += 1
             progress.processed_parameters = done
@@ -571,6 +636,28 @@ class MemoryEfficientParameterStreamer:
             if length == 0 and last:
                 course.item += 1
 
+    # -- videos --
+
+    def _encode(self, course: _Course, piece: Array, metadata: ChunkMetadata) -> None:
+        """Make a frame of it.  What is refused comes all the same; it is told at the end."""
+        assert course.encoder is not None
+        try:
+            frame = course.encoder.encode(piece, metadata)
+        except ChunkRefused as error:
+            logger.warning("%s", error)
+            course.refused = course.refused or error
+            return
+        if frame is not None:
+            metadata.video_path = str(frame.path)
+            metadata.frame_index = frame.number
+            metadata.hierarchical_indices = frame.means
+            metadata.compression_quality = frame.quality
+        self._note_encoding(course)
+
+    def _note_encoding(self, course: _Course) -> None:
+        if course.encoder is not None:
+            course.progress.encoding_time = course.encoder.seconds - course.encoding_before
+
     # -- the chunk size --
 
     def _look(self, progress: StreamingProgress) -> None:
@@ -598,12 +685,14 @@ class MemoryEfficientParameterStreamer:
     def get_streaming_statistics(self) -> dict[str, Any]:
         """The present stream in numbers, or the last one; {"status": "not_started"} before.
 
-        Rates are parameters a second, times seconds, memory MB of 1024**2 bytes.
+        Rates are parameters a second, times seconds, memory MB of 1024**2 bytes.  Once there
+        was a stream with videos, ``chunk_encoding_stats`` are those of `ChunkVideoEncoder`,
+        with ``chunk_encoding_success_rate`` and ``failed_chunk_count`` from among them.
         """
         progress = self.current_progress
         if progress is None:
             return {"status": "not_started"}
-        return {
+        found = {
             "model_name": progress.model_name,
             "progress_percent": progress.progress_percent,
             "processed_parameters": progress.processed_parameters,
@@ -619,6 +708,12 @@ class MemoryEfficientParameterStreamer:
             "parallel_processing": self.config.parallel_processing,
             "chunk_encoding_enabled": self.config.enable_chunk_encoding,
         }
+        if self.chunk_encoder is not None:
+            encoded = self.chunk_encoder.get_encoding_statistics()
+            found["chunk_encoding_stats"] = encoded
+            found["chunk_encoding_success_rate"] = encoded["success_rate"]
+            found["failed_chunk_count"] = encoded["failed_chunks"]
+        return found
 
     def get_layer_filtering_statistics(self, source: Any) -> dict[str, Any]:
         """What the config's filters leave of a model, by kind; {"error": ...} if it fails."""
@@ -646,7 +741,8 @@ class MemoryEfficientParameterStreamer:
         """Where the present stream is, or the last one was, for `resume_from_checkpoint`.
 
         Holds only what JSON can, names the exact element behind the last chunk that was
-        delivered, and says of which files, so that changed ones are refused.
+        delivered, and says of which files, so that changed ones are refused.  Chunks that
+        were delivered are in their videos by then, or are counted as failed.
 
         Raises:
             RuntimeError: nothing was streamed yet.
@@ -655,6 +751,12 @@ class MemoryEfficientParameterStreamer:
         if course is None:
             raise RuntimeError("there is no progress yet: no stream was started")
         progress = course.progress
+        if course.encoder is not None:
+            course.encoder.finish()
+            self._note_encoding(course)
+            encoding = {"chunk_encoding_stats": course.encoder.get_encoding_statistics()}
+        else:
+            encoding = {}
         return {
             "version": CHECKPOINT_VERSION,
             "model_name": progress.model_name,
@@ -672,6 +774,7 @@ class MemoryEfficientParameterStreamer:
                 "enable_chunk_encoding": self.config.enable_chunk_encoding,
             },
             **course.place(),
+            **encoding,
         }
 
     def resume_from_checkpoint(
@@ -730,6 +833,8 @@ class MemoryEfficientParameterStreamer:
 
     def _recover(self, error: BaseException) -> tuple[list[str], bool]:
         text = str(error).lower()
+        if any(note.startswith("while encoding") for note in getattr(error, "__notes__", ())):
+            return self._recover_encoding()
         if isinstance(error, MemoryError) or "memory" in text:
             return self._recover_memory()
         if isinstance(error, _core.ChangedError):
@@ -741,7 +846,7 @@ class MemoryEfficientParameterStreamer:
         ):
             return ["Check the connection, then resume from a progress checkpoint"], False
         if "encod" in text:
-            return ["Chunk encoding is not enabled: there is nothing to retry"], False
+            return self._recover_encoding()
         gc.collect()
         return ["Collected garbage; nothing else is known to help"], False
 
@@ -755,17 +860,39 @@ class MemoryEfficientParameterStreamer:
             actions.insert(0, f"Reduced the chunk size from {before} to {self.chunk_size}")
         return actions, self.chunk_size < before or freed > 0
 
+    def _recover_encoding(self) -> tuple[list[str], bool]:
+        if self.chunk_encoder is None:
+            return ["Chunk encoding is not enabled: there is nothing to retry"], False
+        told = self.retry_failed_chunk_encoding()
+        mended, left = told["successful_retries"], told["remaining_failures"]
+        actions = [f"Wrote {mended} of {told['retried_chunks']} chunks that were kept"]
+        if left > 0:
+            actions.append(f"{left} chunks are in no video: see chunk_encoder.failures")
+        return actions, mended > 0
+
     def retry_failed_chunk_encoding(self) -> dict[str, Any]:
-        """There is nothing to retry without the codec."""
-        return {"error": "Chunk encoding not enabled"}
+        """Try once more to write the videos that could not be written.
+
+        Returns:
+            as `ChunkVideoEncoder.retry_failed_chunks`; {"error": ...} without videos.
+        """
+        if self.chunk_encoder is None:
+            return {"error": "Chunk encoding not enabled"}
+        return dict(self.chunk_encoder.retry_failed_chunks())
 
     # -- life --
 
     def close(self) -> None:
-        """Stop a stream that is on its way; progress and statistics stay."""
+        """Stop a stream that is on its way; progress and statistics stay.
+
+        Raises:
+            OSError: a video could not be written, and that was not raised before.
+        """
         if self._course is not None:
             self._course.stream.close()
         self.memory_monitor.stop()
+        if self.chunk_encoder is not None:
+            self.chunk_encoder.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -776,7 +903,11 @@ class MemoryEfficientParameterStreamer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except OSError:
+            if error is None:
+                raise
 
     def __repr__(self) -> str:
         progress = self.current_progress
@@ -802,14 +933,6 @@ def _log_values(progress: StreamingProgress) -> tuple[Any, ...]:
         progress.processing_rate,
         progress.current_layer,
     )
-
-
-def _refuse_encoding(config: StreamingConfig) -> None:
-    if config.enable_chunk_encoding:
-        raise _core.UnsupportedError(
-            "enable_chunk_encoding makes frames of a video out of chunks, which this streamer "
-            "does not; RealTimeEncoder encodes what it yields"
-        )
 
 
 @contextlib.contextmanager
@@ -947,13 +1070,9 @@ def stream_model_with_layer_filtering(
     target_layers: list[str],
     chunk_size: int = 1024,
     max_params: int | None = None,
-    enable_chunk_encoding: bool = False,
+    enable_chunk_encoding: bool = True,
 ) -> Iterator[Delivery]:
-    """The same, of some layers.
-
-    Encoding was on by default; it is not part of this, so here it is off, and asking for
-    it raises UnsupportedError.
-    """
+    """The same, of some layers; with videos, as it always was, in `chunk_videos`."""
     return stream_model_efficiently(
         model, chunk_size, max_params, target_layers, enable_chunk_encoding
     )

@@ -16,13 +16,16 @@ rest is the number of elements: padding has the code of zero.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import types
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -175,42 +178,62 @@ def means(array: Any, levels: int | None = None) -> list[npt.NDArray[np.float32]
 # -- video -------------------------------------------------------------------------------
 
 
-def save_video(
-    path: str | os.PathLike[str], images: Iterable[tuple[str, HilbertImage]], fps: int = 30
-) -> None:
-    """Write images as frames of a lossless video: FFV1 in Matroska, gray, with checksums.
+class Frame(NamedTuple):
+    """An image in a video: a tensor, or a chunk of one.
 
-    What the pixels stand for (name, shape, dtype, scale, zero of each frame) is kept in the
-    file as a tag.  Frames have the side of the largest image; smaller ones lie in a corner.
+    Attributes:
+        name: of the tensor.
+        image: of the elements.
+        offset: of the first of them in the flat tensor.
+        tensor_shape: of the whole tensor.
+    """
+
+    name: str
+    image: HilbertImage
+    offset: int
+    tensor_shape: tuple[int, ...]
+
+
+def save_video(
+    path: str | os.PathLike[str],
+    images: Iterable[tuple[str, HilbertImage]],
+    fps: float = 30,
+    codec: str = "ffv1",
+) -> None:
+    """Write images as frames of a lossless video: Matroska, gray.
+
+    What the pixels stand for (name, shape, dtype, scale, zero of each frame) and a checksum
+    of each image are kept in the file as a tag.  Frames have the side of the largest image;
+    smaller ones lie in a corner.  The file appears complete or not at all.
 
     Args:
         path: ends with .mkv.
         images: (name, image) pairs, each a frame, in order.
         fps: frames a second, for those who play it.
+        codec: "ffv1", or "rawvideo", which is larger and faster.
 
     Raises:
         ImportError: PyAV is not installed (`pip install tensorstream[video]`).
-        ValueError: no images, or another kind of file.
+        ValueError: no images, another kind of file, or a codec that loses something.
     """
-    av = _av()
-    frames = list(images)
+    frames = [Frame(name, image, 0, image.shape) for name, image in images]
+    save_frames(path, frames, fps=fps, codec=codec)
+
+
+def save_frames(
+    path: str | os.PathLike[str],
+    frames: Sequence[Frame],
+    *,
+    fps: float = 30,
+    codec: str = "ffv1",
+) -> None:
+    """The same for frames that may be chunks; see `save_video`."""
+    check_codec(codec)
     if not frames:
         raise ValueError("a video needs at least one image")
     if not os.fspath(path).endswith(".mkv"):
         raise ValueError(f"{os.fspath(path)!r} does not end with .mkv")
-    side = max(_LEAST_SIDE, *(len(image.pixels) for _, image in frames))
-    rows = [_row(name, image) for name, image in frames]
-    with av.open(os.fspath(path), "w", format="matroska") as file:
-        file.metadata[_TAG] = json.dumps({"version": _VERSION, "frames": rows})
-        options = {"level": "3", "slicecrc": "1"}
-        stream = file.add_stream("ffv1", rate=fps, options=options)
-        stream.width = stream.height = side
-        stream.pix_fmt = "gray"
-        for _, image in frames:
-            pixels = np.zeros((side, side), np.uint8)
-            pixels[: len(image.pixels), : len(image.pixels)] = image.pixels
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
-        file.mux(stream.encode(None))
+    _core.write_file(path, _video(frames, fps, codec))
 
 
 def load_video(path: str | os.PathLike[str]) -> list[tuple[str, HilbertImage]]:
@@ -220,23 +243,56 @@ def load_video(path: str | os.PathLike[str]) -> list[tuple[str, HilbertImage]]:
         ImportError: PyAV is not installed (`pip install tensorstream[video]`).
         FormatError: a video that does not say what its pixels stand for, or that holds
             other frames than it says.
+        CorruptionError: an image is not what was written.
+    """
+    return [(frame.name, frame.image) for frame in load_chunks(path)]
+
+
+def load_chunks(path: str | os.PathLike[str]) -> list[Frame]:
+    """The same with the place of each image in its tensor.
+
+    >>> for frame in hilbert.load_chunks("chunk_videos/chunks-20261121-141500-3fa2c1-0000.mkv"):
+    ...     stop = frame.offset + frame.image.count
+    ...     flat[frame.name][frame.offset : stop] = frame.image.decode()
     """
     av = _av()
-    with av.open(os.fspath(path)) as file:
-        rows = _rows(os.fspath(path), file.metadata)
-        planes = [frame.to_ndarray() for frame in file.decode(video=0)]
+    file_name = os.fspath(path)
+    try:
+        with av.open(file_name) as file:
+            rows = _rows(file_name, file.metadata)
+            planes = [frame.to_ndarray() for frame in file.decode(video=0)]
+    except av.error.InvalidDataError as error:
+        raise _core.CorruptionError(f"{file_name}: {error.strerror}") from None
     if len(planes) != len(rows):
         raise _core.FormatError(
-            f"{os.fspath(path)}: {len(planes)} frames where {len(rows)} were written"
+            f"{file_name}: {len(planes)} frames where {len(rows)} were written"
         )
-    return [
-        (row["name"], _image(os.fspath(path), row, plane)) for row, plane in zip(rows, planes)
-    ]
+    return [_frame(file_name, row, plane) for row, plane in zip(rows, planes)]
+
+
+# What loses nothing of 8-bit gray and has a place in Matroska; of FFV1 version 3, which has
+# a checksum a slice.
+_CODECS: dict[str, dict[str, str]] = {"ffv1": {"level": "3", "slicecrc": "1"}, "rawvideo": {}}
+
+
+def check_codec(codec: str) -> None:
+    """Is it one that loses nothing, and can it be had?
+
+    Raises:
+        ImportError: PyAV is not installed (`pip install tensorstream[video]`).
+        ValueError: it is none of them.
+    """
+    if codec not in _CODECS:
+        raise ValueError(
+            f"{codec!r} is no codec that keeps every pixel: {' and '.join(_CODECS)} are"
+        )
+    _av()
 
 
 def _av() -> types.ModuleType:
     try:
         import av
+        import av.error
     except ImportError as error:
         raise ImportError(
             "videos need PyAV, which is not installed: pip install tensorstream[video]"
@@ -245,15 +301,47 @@ def _av() -> types.ModuleType:
     return module
 
 
-def _row(name: str, image: HilbertImage) -> dict[str, Any]:
-    return {
-        "name": name,
+def _video(frames: Sequence[Frame], fps: float, codec: str) -> memoryview:
+    """The bytes of the file."""
+    av = _av()
+    written = io.BytesIO()
+    side = max(_LEAST_SIDE, *(len(frame.image.pixels) for frame in frames))
+    rows = [_row(frame) for frame in frames]
+    with av.open(written, "w", format="matroska") as file:
+        file.metadata[_TAG] = json.dumps({"version": _VERSION, "frames": rows})
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = file.add_stream(codec, rate=rate, options=_CODECS[codec])
+        stream.width = stream.height = side
+        stream.pix_fmt = "gray"
+        pixels = np.zeros((side, side), np.uint8)
+        for frame in frames:
+            own = len(frame.image.pixels)
+            pixels[:own, :own] = frame.image.pixels
+            pixels[:own, own:] = 0
+            pixels[own:] = 0
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        file.mux(stream.encode(None))
+    return written.getbuffer()
+
+
+def _row(frame: Frame) -> dict[str, Any]:
+    image = frame.image
+    row = {
+        "name": frame.name,
         "shape": image.shape,
         "dtype": code_of(image.dtype),
         "scale": image.scale.hex(),
         "zero": image.zero,
         "side": len(image.pixels),
+        "offset": frame.offset,
+        "tensor_shape": frame.tensor_shape,
     }
+    return {**row, "crc32": _checksum(row, image.pixels)}
+
+
+def _checksum(row: dict[str, Any], pixels: Array) -> int:
+    """Of an image and of what it stands for."""
+    return zlib.crc32(pixels.data, zlib.crc32(json.dumps(row).encode()))
 
 
 def _rows(path: str, tags: dict[str, str]) -> list[dict[str, Any]]:
@@ -270,24 +358,38 @@ def _rows(path: str, tags: dict[str, str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _image(path: str, row: dict[str, Any], plane: Array) -> HilbertImage:
+def _frame(path: str, row: dict[str, Any], plane: Array) -> Frame:
     try:
-        side, shape = int(row["side"]), tuple(int(size) for size in row["shape"])
+        name, side, shape = str(row["name"]), int(row["side"]), _shape(row["shape"])
         dtype = numpy_dtype(row["dtype"])
         scale, zero = float.fromhex(row["scale"]), int(row["zero"])
-    except (ValueError, TypeError, KeyError) as error:
+        told = {key: value for key, value in row.items() if key != "crc32"}
+        wanted = row["crc32"]
+        offset, tensor_shape = int(row["offset"]), _shape(row["tensor_shape"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _core.FormatError(f"{path}: a frame's record is malformed: {error}") from None
+    count = math.prod(shape)
     fits = (
         plane.ndim == 2
         and plane.dtype == np.uint8
         and 0 < side <= min(plane.shape)
         and side & (side - 1) == 0
-        and min(shape, default=0) >= 0
-        and math.prod(shape) <= side * side
+        and count <= side * side
+        and 0 <= offset <= math.prod(tensor_shape) - count
     )
     if not fits or dtype is None or not 0 <= zero <= 255 or not math.isfinite(scale):
         raise _core.FormatError(
             f"{path}: a frame of shape {plane.shape} does not hold an image of side {side} "
             f"for an array of shape {shape}"
         )
-    return HilbertImage(plane[:side, :side].copy(), shape, dtype, scale, zero)
+    pixels = plane[:side, :side].copy()
+    if _checksum(told, pixels) != wanted:
+        raise _core.CorruptionError(f"{path}: the image of {name!r} at {offset} is damaged")
+    return Frame(name, HilbertImage(pixels, shape, dtype, scale, zero), offset, tensor_shape)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in value)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"shape {shape}")
+    return shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -118,6 +119,11 @@ def test_streaming_processor_demo_encodes(tmp_path: pathlib.Path) -> None:
     assert found["q8_0"]["ratio"] == pytest.approx(34 / 64)
     assert 0 < found["q8_0"]["relative_error"] < 0.01 < found["nf4"]["relative_error"] < 0.15
     assert 0.5 < found["lossless"]["ratio"] < 0.75
+    if importlib.util.find_spec("av") is not None:
+        videos = found["videos"]
+        assert videos["failed_chunks"] == videos["not_in_a_video"] == 0
+        assert videos["bytes_in"] == 4_000_000 and videos["compression_ratio"] < 0.5
+        assert 0 < videos["worst_error"] < 0.01
 
 
 def test_streaming_processor_demo_refuses_what_it_cannot() -> None:
