@@ -58,6 +58,16 @@ class Query:
         return self.estimated * low // 1000, self.estimated * high // 1000
 
 
+def sees(row: Row) -> bool:
+    """Whether the row is of a model with a tower for images, whatever its figure is of."""
+    if row.get("modality") == "vlm":
+        return True
+    try:
+        return bool(models.model(row["model"]).numbers.get("vision"))
+    except ValueError:
+        return False
+
+
 def ask(model: Any, **fields: Any) -> Estimate:
     """An estimate; what the estimator refuses is not covered."""
     try:

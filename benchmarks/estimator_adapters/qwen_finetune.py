@@ -7,18 +7,13 @@ that the table names.
 from __future__ import annotations
 
 from benchmarks.estimator_adapters import Query, Row, ask, total
-from tensorstream.estimator import Estimate, models
+from tensorstream.estimator import Estimate
 
 SINGLE, PACKED, SHARDED = "single-GPU fine-tuning", "QLoRA", "FSDP2/TP/PP/CP, DeepSpeed"
 
 
 def claims(row: Row) -> bool:
     return bool(row["framework"].startswith("HF Trainer + DeepSpeed (Qwen"))
-
-
-def towers(row: Row) -> int:
-    """Parameters of a tower for images, which finetune.py leaves alone (fix_vit)."""
-    return int(models.model(row["model"]).config.get("towers", 0))
 
 
 def tier(row: Row) -> str:
@@ -47,6 +42,9 @@ def queries(row: Row) -> list[Query]:
     method, gpus = config["method"], row.get("n_gpus") or 1
     packed = method.startswith("Q-LoRA")
     full = method.startswith("Full")
+    # fix_vit leaves the tower alone, all but the resampler behind it (attn_pool); GPTQ's files
+    # have it as it was.
+    run = {"train_vision": 0, "train_projector": int(full), "pack_vision": 0}
     zero = zero_stage(row)
     # DeepSpeed has no autocast: logits, their shifted copy, log_softmax and gradients have 2 B.
     half = {"logit_loss": 6, "logit_backward": 8} if zero else {}
@@ -63,7 +61,7 @@ def queries(row: Row) -> list[Query]:
         per_device_batch=config.get("batch_size", 1),
         grad_accum=config.get("grad_accum", 8),
         recompute="full" if config.get("gradient_checkpointing", True) else "none",
-        run={"frozen_count": towers(row) if full else 0},
+        run=run,
         dp=gpus,
         zero_stage=zero,
         master_weights=full or packed,

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, steady, total, workspace
+from benchmarks.estimator_adapters import (
+    NotCovered,
+    Query,
+    Row,
+    ask,
+    sees,
+    steady,
+    total,
+    workspace,
+)
 
 # quantization, as the tables write it, to the number format of the matrices.
 FORMATS = {
@@ -28,7 +37,7 @@ def claims(row: Row) -> bool:
 
 
 def tier(row: Row) -> str:
-    return "transformers inference"
+    return "VLM" if sees(row) else "transformers inference"
 
 
 def profile(config: Row) -> str:

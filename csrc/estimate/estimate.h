@@ -221,7 +221,8 @@ enum {
     XX(zero, 0, 0, 3, "ZeRO stage: shards optimizer, gradients, weights")     \
     XX(fsdp, 0, 0, 2, "FSDP version; 0: none")                                \
     XX(reshard, 1, 0, 1, "FSDP: 1 gathers weights again in backward")         \
-    XX(hpz, 0, 0, 1, "ZeRO++: 1 keeps a second shard within a node")          \
+    XX(hpz, 0, 0, TS_DIM, "ZeRO++: ranks that keep a second copy of the"      \
+       " weights between them, for backward; 0: none")                        \
     XX(quantized_gather, 0, 0, 1, "ZeRO++: 1 gathers weights as int8")        \
     XX(offload_params, 0, 0, 1, "1: weights live in host memory")             \
     XX(offload_optimizer, 0, 0, 1, "1: optimizer state lives there")          \
@@ -257,6 +258,10 @@ enum {
     XX(images, 0, 0, TS_DIM, "of one sequence")                               \
     XX(image_patches, 0, 0, TS_TOKENS, "of one image")                        \
     XX(train_vision, 0, 0, 1, "1: the tower trains as well")                  \
+    XX(train_projector, 0, 0, 1, "1: the projector trains as well, also"      \
+       " where nothing else does")                                            \
+    XX(pack_vision, 1, 0, 1, "1: the tower's matrices are packed like the"    \
+       " others")                                                             \
     XX(vision_recompute, 0, 0, 1, "1: the tower keeps layer inputs only")     \
     XX(host, 0, 0, 1, "1: on the processor, whose kernels keep other things")
 

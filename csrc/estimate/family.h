@@ -86,6 +86,7 @@ typedef struct {
     ts_wide kept;                       /* routers and the like */
     ts_wide embedding, head;            /* head 0 when it is the embedding */
     ts_wide adapters;
+    ts_wide tower, projector; /* of all these, what sees */
     ts_wide matrix_bytes, expert_bytes; /* in run.weight_format */
     ts_wide rests;                      /* ts_block_rest of all those */
     ts_wide largest_matrix;             /* elements */
@@ -97,6 +98,12 @@ void ts_stack_weights(const ts_stack *stack, const ts_share *share,
                       const ts_run *run, ts_weights *add_to);
 void ts_stage_weights(const ts_model *model, const ts_run *run,
                       const ts_share *share, ts_weights *out);
+/* The tower and its projector, which are not dealt out: add_to grows, and its
+ * tower and projector say by how much. */
+void ts_vision_weights(const ts_model *model, const ts_run *run,
+                       ts_weights *add_to);
+/* Of them, elements that train. */
+ts_wide ts_vision_trained(const ts_run *run, const ts_weights *weights);
 
 /* ---- keys and values (kvcache.c) --------------------------------------- */
 
@@ -124,6 +131,11 @@ ts_wide ts_shard_gradients(const ts_run *run, ts_wide bytes);
 ts_wide ts_shard_states(const ts_run *run, ts_wide bytes);
 /* Whether weights are whole only while a layer runs. */
 bool ts_shard_has_weights(const ts_run *run);
+/* ZeRO++ (2306.10209): a rank's part of the second copy that the ranks of a
+ * node keep (hpZ), and the int8 weights that a gather receives before they
+ * are unpacked (qwZ), of `count` elements. */
+ts_wide ts_shard_second(const ts_run *run, ts_wide bytes);
+ts_wide ts_shard_received(const ts_run *run, ts_wide count);
 
 /* ---- the ledger (ledger.c) --------------------------------------------- */
 

@@ -279,6 +279,18 @@ static ts_status check_heads(const ts_model *model, const ts_run *run,
     return TS_OK;
 }
 
+/* Both parts of ZeRO++ change how sharded weights are gathered. */
+static ts_status check_zeropp(const ts_run *run, ts_error *error)
+{
+    if (run->zero < 3 && (run->hpz > 0 || run->quantized_gather))
+        return ts_fail(error, TS_ARGUMENT,
+                       "%s shards nothing at zero %llu: it needs zero 3",
+                       run->hpz > 0 ? "hpz" : "quantized_gather",
+                       (unsigned long long)run->zero);
+    if (run->hpz == 0) return TS_OK;
+    return divides(run->hpz, run->dp, "hpz", "dp", error);
+}
+
 ts_status ts_run_check(const ts_model *model, const ts_run *run,
                        ts_error *error)
 {
@@ -292,6 +304,7 @@ ts_status ts_run_check(const ts_model *model, const ts_run *run,
                        (unsigned long long)run->vpp,
                        (unsigned long long)layers);
     TS_TRY(divides(run->replicas, run->dp, "replicas", "dp", error));
+    TS_TRY(check_zeropp(run, error));
     if (run->zero > 0 && run->fsdp > 0)
         return ts_fail(error, TS_ARGUMENT,
                        "zero %llu and fsdp %llu shard the same things: choose"

@@ -25,6 +25,8 @@ ts_status ts_mcore_line(ts_mcore *mcore, ts_component component,
 
 /* Weights, gradients, optimizer, and what the allocator adds to them. */
 ts_status ts_mcore_states(ts_mcore *mcore);
+/* Elements of the model itself that train: no adapters. */
+ts_wide ts_mcore_trained(const ts_mcore *mcore);
 
 /* ---- layers (mcore_layers.c) ------------------------------------------- */
 

@@ -50,10 +50,12 @@ static ts_wide wide(const layer_run *r, ts_wide tokens, ts_wide elements)
     return tokens * elements * r->mcore->width / r->run->tp;
 }
 
-/* Bytes, where it is a matrix's input alone that keeps them: FP8 matrices keep
- * their inputs as they multiplied them. */
+/* Bytes, where it is a matrix's input alone that keeps them: frozen matrices
+ * keep none (Transformer Engine: saved only if weight.requires_grad), FP8 ones
+ * theirs as they multiplied them. */
 static ts_wide multiplied(const layer_run *r, ts_wide bytes)
 {
+    if (r->run->method == TS_METHOD_FROZEN) return 0;
     return r->run->fp8_compute ? bytes / r->mcore->width : bytes;
 }
 
@@ -92,7 +94,10 @@ static ts_wide core_attention(const layer_run *r, uint64_t keys)
     out = multiplied(r, out);
     if (drops(r, TS_PART_CORE_ATTENTION)) return out;
     ts_wide each = r->run->softmax_unfused ? 4 : width;
-    if (r->run->attention_dropout) each += 1 + width;
+    if (r->run->attention_dropout)
+        each += 1 + width;
+    else if (each > width) /* softmax in F32, cast to be multiplied */
+        each += width;
     ts_wide repeated =
         l->mixer == TS_MIXER_ATTENTION
             ? wide(r, 2 * r->here, (l->heads - l->kv_heads) * l->head_dim)
@@ -225,7 +230,8 @@ static ts_wide gradients(const layer_run *r)
     if (!unfused(r) || (l->mixer != TS_MIXER_ATTENTION
                         && l->mixer != TS_MIXER_LATENT))
         return mlp;
-    ts_wide attention = 2 * r->mcore->width * scores(r, r->tokens.seq);
+    uint64_t width = r->run->softmax_unfused ? 4 : r->mcore->width;
+    ts_wide attention = 2 * width * scores(r, r->tokens.seq);
     return attention > mlp ? attention : mlp;
 }
 

@@ -16,12 +16,21 @@ static bool adapted(const ts_run *run)
     return run->method == TS_METHOD_LORA || run->method == TS_METHOD_DORA;
 }
 
+static ts_wide min_wide(ts_wide a, ts_wide b)
+{
+    return a < b ? a : b;
+}
+
+/* Of the model itself and of its adapters; a tower may stand still. */
 static trained dense_of(const ts_mcore *m)
 {
     const ts_weights *w = &m->weights;
-    if (m->run->method == TS_METHOD_FROZEN) return (trained){0, 0};
-    if (adapted(m->run)) return (trained){w->adapters, 0};
-    return (trained){w->matrices + w->kept,
+    ts_wide sight = ts_vision_trained(m->run, w);
+    ts_wide still = w->tower + w->projector - sight;
+
+    if (m->run->method == TS_METHOD_FROZEN) return (trained){sight, 0};
+    if (adapted(m->run)) return (trained){w->adapters + sight, 0};
+    return (trained){w->matrices + w->kept - min_wide(still, w->matrices),
                      w->vectors + w->embedding + w->head};
 }
 
@@ -29,6 +38,14 @@ static trained experts_of(const ts_mcore *m)
 {
     bool full = m->run->method == TS_METHOD_FULL;
     return (trained){full ? m->weights.experts : 0, 0};
+}
+
+ts_wide ts_mcore_trained(const ts_mcore *m)
+{
+    trained dense = dense_of(m), experts = experts_of(m);
+    ts_wide own = adapted(m->run) ? m->weights.adapters : 0;
+
+    return dense.matrices + dense.rest + experts.matrices - own;
 }
 
 /* ---- sharding ---------------------------------------------------------- */

@@ -53,10 +53,7 @@ static void stage_weights(ts_mcore *m)
         ts_whole_share(&model->encoder, &whole);
         if (model->encoder.layer_count > 0)
             ts_stack_weights(&model->encoder, &whole, m->run, &m->weights);
-        ts_whole_share(&model->vision, &whole);
-        if (model->vision.layer_count > 0)
-            ts_stack_weights(&model->vision, &whole, m->run, &m->weights);
-        m->weights.matrices += model->projector;
+        ts_vision_weights(model, m->run, &m->weights);
     }
     if (!share->last || !model->head) return;
     if (!model->tied || !share->first) m->weights.head += m->table;
@@ -89,6 +86,20 @@ static ts_status add_workspaces(ts_mcore *m)
 static ts_wide hidden(const ts_mcore *m)
 {
     return ts_mcore_hidden(m, m->model->decoder.hidden, m->run->seq);
+}
+
+/* --log-params-norm: what has no F32 copy in the optimizer gets one, all of
+ * them at once. */
+static ts_status add_norm_copies(ts_mcore *m)
+{
+    const ts_weights *w = &m->weights;
+    ts_wide all = w->matrices + w->experts + w->kept + w->vectors
+                  + w->embedding + w->head;
+
+    if (!m->run->norm_copies || !trains(m) || m->width >= 4) return TS_OK;
+    all -= ts_mcore_trained(m);
+    return ts_mcore_line(m, TS_FOR_OTHER, TS_FORMULA_MCORE_NORM_COPIES,
+                         TS_DURING(TS_AT_STEP), 4 * all);
 }
 
 static ts_status add_overlap(ts_mcore *m)
@@ -257,19 +268,37 @@ static void read_decoder(const ts_mcore *m, activations *to)
     }
 }
 
+/* times: sequences that a sample has of this stack. */
 static void read_encoder(const ts_mcore *m, const ts_stack *stack,
-                         uint64_t seq, bool recomputed, activations *to)
+                         uint64_t seq, uint64_t times, activations *to)
 {
     for (uint32_t i = 0; i < stack->layer_count; i++) {
         ts_mcore_kept kept;
         ts_mcore_layer(m, stack, &stack->kinds[stack->kind_of[i]],
                        (ts_mcore_tokens){seq, 0}, &kept);
         take_largest(to, &kept);
-        if (recomputed)
-            to->inputs += kept.input;
+        if (m->run->recompute == TS_RECOMPUTE_FULL)
+            to->inputs += times * kept.input;
         else
-            take_layer(to, &kept, 1);
+            take_layer(to, &kept, times);
     }
+}
+
+/* The decoder's context-parallel ranks all run the whole tower, whose
+ * attention is not causal; a frozen one keeps nothing. */
+static void read_vision(const ts_mcore *m, activations *to)
+{
+    const ts_run *run = m->run;
+    ts_run alone = *run;
+    ts_mcore tower = *m;
+
+    if (!run->train_vision) return;
+    alone.cp = 1;
+    alone.sp = 0;
+    if (run->vision_recompute) alone.recompute = TS_RECOMPUTE_FULL;
+    tower.run = &alone;
+    read_encoder(&tower, &m->model->vision, run->image_patches, run->images,
+                 to);
 }
 
 /* With chunks the newest input of each is the one that the boundary keeps. */
@@ -313,17 +342,13 @@ static ts_status add_activations(ts_mcore *m)
 {
     const ts_run *run = m->run;
     const ts_model *model = m->model;
-    bool full = run->recompute == TS_RECOMPUTE_FULL;
     activations a = {0};
 
     read_decoder(m, &a);
     if (m->share.first) {
         if (model->encoder.layer_count > 0)
-            read_encoder(m, &model->encoder, run->source_seq, full, &a);
-        if (model->vision.layer_count > 0)
-            read_encoder(m, &model->vision,
-                         run->images * run->image_patches,
-                         run->vision_recompute || !run->train_vision, &a);
+            read_encoder(m, &model->encoder, run->source_seq, 1, &a);
+        read_vision(m, &a);
     }
     if (run->offload_activations) offload(&a);
     return add_kept(m, &a);
@@ -420,6 +445,7 @@ ts_status ts_megatron_run(const ts_model *model, const ts_run *run,
     ts_ledger_begin(out, used, TS_AT_STEADY);
     stage_weights(&m);
     TS_TRY(ts_mcore_states(&m));
+    TS_TRY(add_norm_copies(&m));
     TS_TRY(add_workspaces(&m));
     TS_TRY(add_overlap(&m));
     TS_TRY(add_scores(&m));

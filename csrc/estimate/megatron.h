@@ -36,6 +36,8 @@ enum {
        " gradient waits")                                                     \
     XX(chunk_group, 0, 0, TS_DIM, "Megatron: micro-batches a model chunk runs"\
        " in a row; 0: pp")                                                    \
+    XX(norm_copies, 0, 0, 1, "Megatron: 1: norms of parameters are logged,"   \
+       " from F32 copies of those that the optimizer has none of")            \
     XX(layer_wise, 0, 0, 1, "Megatron: 1: the optimizer's shards are whole"   \
        " matrices")                                                           \
     XX(layer_rank, 0, 0, TS_DIM, "Megatron: of which rank, from 1; 0: of the" \
@@ -89,6 +91,10 @@ enum {
        "Megatron-Core's LayerWiseDistributedOptimizer.shard_params")          \
     XX(MCORE_OVERLAP, "mcore_overlap", "10 * b s h / cp * B",                 \
        "Transformer Engine's initialize_ub: a buffer for each of 10 products")\
+    XX(MCORE_NORM_COPIES, "mcore_norm_copies",                                \
+       "parameters that do not train * 4",                                    \
+       "Megatron-LM's calc_params_l2_norm: param.data.float() where there is" \
+       " no main_param, all in one list")                                     \
     XX(MCORE_SLACK, "mcore_slack",                                            \
        "what the allocator adds to blocks whose rest is no more than 1 MiB",  \
        "torch's CUDACachingAllocator, replayed: should_split, 20 MiB"         \

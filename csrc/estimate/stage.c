@@ -104,6 +104,37 @@ void ts_stack_weights(const ts_stack *stack, const ts_share *share,
         add_to->embedding += (ts_wide)stack->positions * stack->hidden;
 }
 
+static ts_wide elements(const ts_weights *w)
+{
+    return w->matrices + w->experts + w->kept + w->vectors + w->embedding
+           + w->head;
+}
+
+/* Adapters sit on the tower only when they are told to; quantised checkpoints
+ * may leave it as it was. */
+void ts_vision_weights(const ts_model *model, const ts_run *run,
+                       ts_weights *add_to)
+{
+    ts_wide before = elements(add_to);
+    ts_run its = *run;
+    ts_share whole;
+
+    if (model->vision.layer_count == 0) return;
+    if (!run->pack_vision) its.weight_format = run->dtype;
+    if (!(run->targets & TS_TARGET_VISION)) its.targets = 0;
+    ts_whole_share(&model->vision, &whole);
+    ts_stack_weights(&model->vision, &whole, &its, add_to);
+    add_to->vectors += model->projector;
+    add_to->projector = model->projector;
+    add_to->tower = elements(add_to) - before - model->projector;
+}
+
+ts_wide ts_vision_trained(const ts_run *run, const ts_weights *weights)
+{
+    return (run->train_vision ? weights->tower : 0)
+           + (run->train_projector ? weights->projector : 0);
+}
+
 void ts_stage_weights(const ts_model *model, const ts_run *run,
                       const ts_share *share, ts_weights *out)
 {
@@ -123,10 +154,7 @@ void ts_stage_weights(const ts_model *model, const ts_run *run,
         ts_whole_share(&model->encoder, &whole);
         if (model->encoder.layer_count > 0)
             ts_stack_weights(&model->encoder, &whole, run, out);
-        ts_whole_share(&model->vision, &whole);
-        if (model->vision.layer_count > 0)
-            ts_stack_weights(&model->vision, &whole, run, out);
-        out->vectors += model->projector;
+        ts_vision_weights(model, run, out);
     }
     if (!share->last || !model->head) return;
     /* A tied head is the embedding; on another stage it is a copy of it. */
@@ -158,9 +186,7 @@ ts_status ts_model_parameters(const ts_model *model, uint64_t *out,
     ts_run_default(&run);
     ts_stage_share(model, &run, 0, &share);
     ts_stage_weights(model, &run, &share, &weights);
-    return fits(weights.matrices + weights.experts + weights.vectors
-                    + weights.kept + weights.embedding + weights.head,
-                "parameters", out, error);
+    return fits(elements(&weights), "parameters", out, error);
 }
 
 ts_status ts_adapter_parameters(const ts_model *model, const ts_run *run,

@@ -15,9 +15,11 @@ typedef struct {
     ts_share share;
     ts_weights weights;
     ts_wide tokens; /* on this rank */
+    uint64_t ranks; /* that share a sequence */
     uint64_t width; /* bytes of a computed element */
     ts_wide head;   /* elements of the head's matrix, tied or not */
     ts_wide tables; /* of embedding and head, where they train */
+    ts_wide beside; /* what trains whole beside adapters: tables, a tower */
     ts_wide trained;
     bool full, packed;
     ts_ledger *ledger;
@@ -130,7 +132,9 @@ static ts_status add_weights(training *t)
 static void find_trained(training *t)
 {
     ts_weights *w = &t->weights;
-    ts_wide inside = w->matrices + w->experts + w->kept + w->vectors;
+    ts_wide sight = ts_vision_trained(t->run, w);
+    ts_wide inside = w->matrices + w->experts + w->kept + w->vectors
+                     - (w->tower + w->projector - sight);
     uint64_t some = t->run->trained_layers;
 
     if (t->share.last && t->model->head)
@@ -142,9 +146,9 @@ static void find_trained(training *t)
         t->tables = w->embedding + head_held(t);
     if (some > 0 && some < t->share.layers)
         inside = inside * some / t->share.layers;
-    inside -= t->run->frozen_count < inside ? t->run->frozen_count : inside;
-    t->trained = t->tables + (t->full ? inside : w->adapters);
-    if (t->run->method == TS_METHOD_FROZEN) t->trained = t->tables = 0;
+    if (t->run->method == TS_METHOD_FROZEN) t->tables = w->adapters = 0;
+    if (!t->full) t->beside = t->tables + sight;
+    t->trained = t->full ? t->tables + inside : t->beside + w->adapters;
 }
 
 static uint64_t gradient_width(const training *t)
@@ -156,8 +160,8 @@ static uint64_t gradient_width(const training *t)
 static ts_wide gradient_bytes(const training *t)
 {
     if (t->full) return t->trained * gradient_width(t);
-    return (t->trained - t->tables) * gradient_width(t)
-           + t->tables * t->width;
+    return (t->trained - t->beside) * gradient_width(t)
+           + t->beside * t->width;
 }
 
 static ts_status add_gradients(training *t)
@@ -189,9 +193,8 @@ static ts_status add_gradients(training *t)
 static ts_status add_step(training *t)
 {
     const ts_run *run = t->run;
-    ts_wide beside = t->full ? 0 : t->tables; /* in the computing dtype */
-    ts_wide one = (t->trained - beside) * ts_number_width(run->state_dtype)
-                  + beside * t->width;
+    ts_wide one = (t->trained - t->beside) * ts_number_width(run->state_dtype)
+                  + t->beside * t->width;
     ts_wide group = ts_shard_states(run, t->trained);
 
     if (t->profile->step_group > 0 && run->zero > 0) {
@@ -205,8 +208,8 @@ static ts_status add_step(training *t)
                 ts_shard_states(run, one * t->profile->step_copies));
 }
 
-/* Moments have the dtype of what they belong to: tables that train beside
- * adapters are in the computing dtype. */
+/* Moments have the dtype of what they belong to: what trains whole beside
+ * adapters is in the computing dtype. */
 static ts_wide moments(const training *t)
 {
     ts_wide rest = t->full ? t->tables + t->weights.vectors : 0;
@@ -214,12 +217,12 @@ static ts_wide moments(const training *t)
     ts_wide sum;
 
     if (rest > t->trained) rest = t->trained;
-    sum = t->full ? t->trained : t->trained - t->tables;
-    sum = ts_optimizer_bytes(t->model, t->run, &t->share, sum - rest, rest);
-    if (t->full || t->tables == 0) return sum;
+    sum = ts_optimizer_bytes(t->model, t->run, &t->share,
+                             t->trained - t->beside - rest, rest);
+    if (t->beside == 0) return sum;
     beside.state_dtype = beside.dtype;
     return sum
-           + ts_optimizer_bytes(t->model, &beside, &t->share, 0, t->tables);
+           + ts_optimizer_bytes(t->model, &beside, &t->share, 0, t->beside);
 }
 
 static ts_status add_states(training *t)
@@ -271,6 +274,25 @@ static ts_status add_whole(training *t)
                 grads ? rest : 0);
 }
 
+/* ZeRO++: the copy within a node, and what a gather receives: a unit at a
+ * time. */
+static ts_status add_zeropp(training *t)
+{
+    const ts_weights *w = &t->weights;
+    ts_wide plain = (w->kept + w->vectors + w->embedding + head_held(t))
+                    * t->width;
+    ts_wide layers = t->packed ? matrix_bytes(t)
+                               : (w->matrices + w->experts) * t->width;
+    ts_wide unit = w->largest;
+
+    if (w->embedding > unit) unit = w->embedding;
+    if (t->head > unit) unit = t->head;
+    TS_TRY(line(t, TS_FOR_WEIGHTS, TS_FORMULA_SECOND_SHARD, RUNNING,
+                ts_shard_second(t->run, layers + plain)));
+    return line(t, TS_FOR_COMMUNICATION, TS_FORMULA_RECEIVED,
+                FORWARDS | BACKWARDS, ts_shard_received(t->run, unit));
+}
+
 static ts_status add_gathered(training *t)
 {
     const ts_run *run = t->run;
@@ -291,7 +313,9 @@ static ts_status add_gathered(training *t)
 typedef struct {
     ts_block sum;  /* of all layers that keep everything */
     ts_block most; /* of one layer, by what it keeps and needs */
-    uint64_t again; /* layers that are recomputed */
+    ts_wide inputs; /* that recomputed layers keep */
+    ts_wide input;  /* the largest of them */
+    uint64_t again; /* how many those layers are */
 } activations;
 
 /* Of `count` layers, those that are recomputed. */
@@ -311,27 +335,45 @@ static void add_up(ts_block *sum, const ts_block *one, uint64_t times)
     sum->unpacked += one->unpacked * times;
 }
 
-static activations activations_of(const training *t)
+static void read_stack(const training *t, const ts_stack *stack,
+                       const ts_share *share, ts_wide tokens, activations *a)
 {
-    activations a = {0};
-    const ts_stack *stack = &t->model->decoder;
+    ts_wide input = tokens * stack->hidden * t->width;
 
+    if (t->run->sp) input = (input + t->run->tp - 1) / t->run->tp;
+    if (share->layers > 0 && input > a->input) a->input = input;
     for (uint32_t i = 0; i < stack->kind_count; i++) {
-        uint64_t count = t->share.count[i];
-        uint64_t again = recomputed(t->run, count, t->share.layers);
+        uint64_t count = share->count[i];
+        uint64_t again = recomputed(t->run, count, share->layers);
         ts_block one;
         if (count == 0) continue;
-        ts_block_saved(stack, &stack->kinds[i], t->run, t->profile, t->tokens,
+        ts_block_saved(stack, &stack->kinds[i], t->run, t->profile, tokens,
                        &one);
-        add_up(&a.sum, &one, count - again);
-        a.again += again;
-        if (one.largest > a.most.largest) a.most.largest = one.largest;
+        add_up(&a->sum, &one, count - again);
+        a->again += again;
+        a->inputs += input * again;
+        if (one.largest > a->most.largest) a->most.largest = one.largest;
         if (ts_block_sum(&one) + one.backward
-            < ts_block_sum(&a.most) + a.most.backward)
+            < ts_block_sum(&a->most) + a->most.backward)
             continue;
-        one.largest = a.most.largest;
-        a.most = one;
+        one.largest = a->most.largest;
+        a->most = one;
     }
+}
+
+/* The encoder, which runs before all, reads an input of its own length. */
+static activations activations_of(const training *t)
+{
+    const ts_run *run = t->run;
+    uint64_t source = run->source_seq > 0 ? run->source_seq : run->seq;
+    activations a = {0};
+    ts_share whole;
+
+    read_stack(t, &t->model->decoder, &t->share, t->tokens, &a);
+    if (!t->share.first || t->model->encoder.layer_count == 0) return a;
+    ts_whole_share(&t->model->encoder, &whole);
+    read_stack(t, &t->model->encoder, &whole,
+               (ts_wide)run->batch * ts_divide_up(source, t->ranks), &a);
     return a;
 }
 
@@ -343,15 +385,11 @@ static uint64_t in_flight(const training *t)
     return t->profile->pipelined ? ts_min(t->run->micro_batches, after) : 1;
 }
 
+/* Offloaded, one is in use and one on its way. */
 static ts_wide checkpoints(const training *t, const activations *a)
 {
-    uint64_t layers = a->again;
-    ts_wide each = t->tokens * t->model->decoder.hidden * t->width;
-
-    if (t->run->sp) each = (each + t->run->tp - 1) / t->run->tp;
-    /* One in use, one on its way. */
-    if (t->run->offload_activations) layers = ts_min(layers, 2);
-    return each * layers;
+    if (!t->run->offload_activations) return a->inputs;
+    return a->input * ts_min(a->again, 2);
 }
 
 static ts_status add_block(training *t, const ts_block *b, uint32_t when,
@@ -522,6 +560,7 @@ ts_status ts_train_run(const ts_model *model, const ts_run *run,
 {
     uint64_t ranks = run->cp * run->ulysses;
     training t = {
+        .ranks = ranks,
         .model = model,
         .run = run,
         .profile = profile,
@@ -550,6 +589,7 @@ ts_status ts_train_run(const ts_model *model, const ts_run *run,
     TS_TRY(add_gradients(&t));
     TS_TRY(add_states(&t));
     TS_TRY(add_gathered(&t));
+    TS_TRY(add_zeropp(&t));
     TS_TRY(add_activations(&t));
     TS_TRY(add_layer_embeddings(&t));
     TS_TRY(add_vision(&t));

@@ -11,8 +11,6 @@
        " appear")                                                             \
     XX(scaled_outputs, 0, 0, 1, "1: outputs of frozen matrices are kept for"   \
        " scales that train (adapter v2, IA3); norms train as well")           \
-    XX(frozen_count, 0, 0, TS_BYTES, "full: parameters that do not train all" \
-       " the same (towers)")                                                  \
     XX(trained_layers, 0, 0, TS_MAX_LAYERS, "full: layers that train at a"    \
        " time (LISA); 0: all")
 
@@ -150,6 +148,11 @@
     XX(GATHERED, "gathered", "whole layers while weights are sharded, and"    \
        " what is no layer",                                                   \
        "ZeRO 1910.02054 section 5.3; FSDP2: two blocks")                      \
+    XX(SECOND_SHARD, "second_shard", "weights * B / hpz",                     \
+       "ZeRO++ 2306.10209 section 3.2: hpZ's copy within a node")             \
+    XX(RECEIVED, "received", "the largest layer, or table: int8, and F32 a"   \
+       " group of 8000",                                                      \
+       "ZeRO++ 2306.10209 section 3.1: qwZ's gather, before it is unpacked")  \
     XX(BUCKETS, "buckets", "a constant of the framework",                     \
        "DeepSpeed: reduce_bucket_size, allgather_bucket_size")                \
     XX(RANKS, "ranks", "a constant of the framework",                         \

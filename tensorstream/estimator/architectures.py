@@ -90,12 +90,14 @@ def qwen3(config: Config) -> Numbers:
 def qwen1(config: Config) -> Numbers:
     """Qwen-7B and its kin: fused qkv with bias; intermediate_size counts gate and up.
 
-    Qwen-VL's tower for images is counted (`towers`), not what it computes.
+    Qwen-VL is one of them, with a tower (`visual`).
     """
+    from tensorstream.estimator import towers
+
     layer = attention(config, fused_qkv=1, qkv_bias=1)
     layer["ffn"] = pick(config, "intermediate_size") // 2
-    own = {"tied": False, "extra": pick(config, "towers", default=0)}
-    return decoder(config, [layer], [0] * depth(config), **own)
+    model = decoder(config, [layer], [0] * depth(config), tied=False)
+    return {**model, **towers.qwen_vl(config["visual"])} if config.get("visual") else model
 
 
 def gemma(config: Config) -> Numbers:

@@ -197,6 +197,10 @@ class EstimatorConfig:
             ``"original"``; None chooses by mode.
         gpu: a name of the catalogue: its context, its workspace, and whether it fits.
         new_tokens: generated after the prompt.
+        use_kv_cache: keys and values are kept; None: as the profile does.
+        hpz: ZeRO++'s hpZ: ranks of a node that keep a second copy of the sharded weights
+            between them (DeepSpeed's zero_hpz_partition_size); True: 8.
+        quantized_gather: ZeRO++'s qwZ: weights are gathered as int8.
         run: further fields of the core's run, by name (csrc/estimate/estimate.h).
         constants: fields of the profile to replace, by name.
         registry: optimizations that are known; a new one by default.
@@ -218,7 +222,7 @@ class EstimatorConfig:
     zero_stage: int = 0
     lora: LoraConfig | Mapping[str, Any] | None = None
     optimizations: Mapping[str, Any] | Sequence[str] = dataclasses.field(default_factory=dict)
-    use_kv_cache: bool = False
+    use_kv_cache: bool | None = None
     vision: VisionConfig | Mapping[str, Any] | None = None
     overheads: OverheadConfig | Mapping[str, Any] | None = None
     factors: FactorConfig | Mapping[str, Any] | None = None
@@ -237,7 +241,7 @@ class EstimatorConfig:
     etp: int = 1
     fsdp: int = 0
     replicas: int = 1
-    hpz: bool = False
+    hpz: int = 0
     quantized_gather: bool = False
     optimizer: str = "adamw"
     optimizer_dtype: str = "fp32"
@@ -367,29 +371,36 @@ class EstimatorConfig:
             "micro_batches": self.grad_accum, "dp": self.dp, "replicas": self.replicas,
             "tp": self.tp, "sp": int(self.sp), "pp": self.pp, "vpp": self.vpp, "cp": self.cp,
             "ulysses": self.ulysses, "ep": self.ep, "etp": self.etp, "zero": self.zero_stage,
-            "fsdp": self.fsdp, "hpz": int(self.hpz),
+            "fsdp": self.fsdp, "hpz": 8 if self.hpz is True else int(self.hpz),
             "quantized_gather": int(self.quantized_gather), "dtype": self.dtype,
             "optimizer": self.optimizer,
             "state_dtype": dtype(self.optimizer_dtype), "recompute": self.recompute,
             "recompute_layers": self.recompute_layers, "attention": self.attention,
             "loss": self.loss, "loss_chunk": self.loss_chunk,
-            "kv_cache": int(self.use_kv_cache), "weight_format": self.dtype,
+            "kv_cache": int(bool(self.use_kv_cache)), "weight_format": self.dtype,
             "param_dtype": self.dtype, "grad_dtype": self.dtype,
         }  # fmt: skip
         for one, given in self.registry.chosen(self.switched):
             asked |= one.fields(given)
         asked |= _lora_run(self.lora) | _kv_run(self.kv) | _offload_run(self.offload)
+        if self.weight_format is not None:
+            asked["weight_format"] = dtype(self.weight_format)
+        # Checkpoints quantised beforehand leave towers as they were; bitsandbytes packs all.
+        asked["pack_vision"] = int(
+            asked["weight_format"] in ("nf4", "nf4_double", "fp4", "int8")
+        )
+        asked["train_vision"] = asked["train_projector"] = int(asked.get("method") is None)
         if self.has_vision:
             asked |= _vision_run(self.vision)
         if self.profile == "original":
             asked |= self._original_run()
-        if self.weight_format is not None:
-            asked["weight_format"] = dtype(self.weight_format)
         if self.master_weights is not None:
             asked["master"] = int(self.master_weights)
         defaults = core.fields("run")
         usual = frameworks.profile(self.to_profile().name).run
         untouched = {k for k in usual if asked.get(k, defaults[k].fallback) in _fallbacks(k)}
+        if self.use_kv_cache is not None:
+            untouched.discard("kv_cache")
         run = {**asked, **{k: usual[k] for k in untouched}, **self.run}
         _check_run(run)
         return run

@@ -333,8 +333,41 @@ def hybrid(args: Arguments) -> Numbers:
     return {**_heads(args), "decoder": _stack(args, kinds, _even(parts))}
 
 
+def image_tokens(args: Arguments) -> int:
+    """Patches of an image and the class token: clip_vit_model.get_num_image_embeddings."""
+    if "img-h" not in args:
+        return 0
+    side = args.number("patch-dim", 16)
+    rows, columns = args.number("img-h") // side, args.number("img-w") // side
+    return rows * columns + int("disable-vision-class-token" not in args)
+
+
+def llava(args: Arguments) -> Numbers:
+    """pretrain_vlm: the decoder's layers once more as a tower, and an MLP between them.
+
+    The tower has a convolution and a norm before its layers, a class token, learned positions,
+    and no norm behind; the projector is the decoder's MLP.
+    """
+    plain = layer(args, False)
+    model = gpt(args)
+    hidden, side = args.number("hidden-size"), args.number("patch-dim", 16)
+    tokens = image_tokens(args)
+    depth = args.number("encoder-num-layers", args.number("num-layers"))
+    tower = {**_stack(args, [plain], [[0] * depth]), "positions": tokens, "final_norms": 1}
+    tower["extra"] = 3 * side * side * hidden + hidden
+    biases = int("disable-bias-linear" not in args) * (_ffn(args) + hidden)
+    rows = max(args.number("max-position-embeddings"), args.number("seq-length") + tokens)
+    if model["decoder"]["positions"]:
+        model["decoder"]["positions"] = rows
+    projector = (2 + plain["gated"]) * hidden * _ffn(args) + biases
+    # LLaVAModel's head is never the embedding, whatever the arguments say.
+    return {**model, "tied": 0, "vision": tower, "patch": side, "projector": projector}
+
+
 def numbers(args: Arguments) -> Numbers:
-    """The architecture that the arguments of pretrain_gpt, _bert, _t5 or _mamba build."""
+    """The architecture that the arguments of pretrain_gpt, _bert, _t5, _mamba or _vlm build."""
+    if "img-h" in args:
+        return llava(args)
     if "encoder-num-layers" in args:
         return t5(args)
     if _pattern(args):
@@ -343,6 +376,12 @@ def numbers(args: Arguments) -> Numbers:
 
 
 # ---- runs -----------------------------------------------------------------------------
+
+
+def _length(args: Arguments) -> int:
+    """Tokens of a sample, the image's among them."""
+    text = args.number("seq-length", args.number("decoder-seq-length", 0) or None)
+    return text + image_tokens(args)
 
 
 def _predicting(args: Arguments, model: Numbers) -> Numbers:
@@ -429,14 +468,37 @@ def _recompute(args: Arguments) -> Numbers:
     return {"recompute": "none"}
 
 
+def _vision(args: Arguments) -> Numbers:
+    """An image a sample; --freeze-ViT leaves its tower alone, the projector always trains."""
+    return {
+        "images": 1,
+        "image_patches": image_tokens(args),
+        "train_vision": int("freeze-ViT" not in args),
+        "train_projector": 1,
+    }
+
+
+def _unfused(args: Arguments) -> bool:
+    """Transformer Engine's flash and cuDNN kernels take heads of multiples of 8 only
+    (get_attention_backend)."""
+    heads = args.number("num-attention-heads", 1)
+    return args.number("kv-channels", args.number("hidden-size", heads) // heads) % 8 != 0
+
+
 def _activations(args: Arguments) -> Numbers:
     backend = args.text("attention-backend", "auto")
+    unfused = backend in ("unfused", "local") or _unfused(args)
     return {
-        "attention": "eager" if backend in ("unfused", "local") else "flash",
+        "attention": "eager" if unfused else "flash",
         "hidden_dropout": int(args.real("hidden-dropout", 0.1) > 0),
         "attention_dropout": int(args.real("attention-dropout", 0.1) > 0),
         "attention_mask": int("no-create-attention-mask-in-dataloader" not in args),
-        "softmax_unfused": int("no-masked-softmax-fusion" in args),
+        # FusedScaleMaskSoftmax takes lengths of multiples of 8 only.
+        "softmax_unfused": int(
+            "no-masked-softmax-fusion" in args
+            or _length(args) % 8 != 0
+            or image_tokens(args) % 8
+        ),
         "loss": "fused" if "cross-entropy-loss-fusion" in args else "eager",
         "offload_activations": int("fine-grained-activation-offloading" in args),
         "grouped_experts": int("moe-grouped-gemm" in args),
@@ -483,7 +545,7 @@ def read(given: Mapping[str, Any], world_size: int) -> tuple[models.Model, Numbe
     built = numbers(args)
     run = {
         "mode": "train",
-        "seq": args.number("seq-length", args.number("decoder-seq-length", 0) or None),
+        "seq": _length(args),
         "source_seq": args.number("encoder-seq-length", 0) if "encoder" in built else 0,
         "vocab_multiple": args.number("make-vocab-size-divisible-by", 128),
         "vpp": virtual(args, len(built["decoder"]["pattern"])),
@@ -493,6 +555,8 @@ def read(given: Mapping[str, Any], world_size: int) -> tuple[models.Model, Numbe
         **_recompute(args),
         **_activations(args),
         **_predicting(args, built),
+        **(_vision(args) if "img-h" in args else {}),
+        "norm_copies": int("log-params-norm" in args),
     }
     if _pattern(args):
         run["vpp"] = len(_pattern(args).split("/")[0].split("|")) // run["pp"] or 1

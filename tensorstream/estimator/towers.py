@@ -13,6 +13,8 @@ Config = Mapping[str, Any]
 Numbers = dict[str, Any]
 Text = Callable[[Config], Numbers]
 
+QWEN_VL_QUERIES = 256  # visual.py: n_queries, and the rows of its table of positions
+
 
 def text_config(config: Config, kind: str) -> dict[str, Any]:
     """The decoder's config: a section of its own, or the same level."""
@@ -40,6 +42,20 @@ def _patches(vision: Config, hidden: int, frames: int, bias: bool) -> int:
     """Parameters of the convolution that makes patches."""
     side = vision.get("patch_size", 14)
     return int(vision.get("in_channels", 3) * frames * side * side * hidden + bias * hidden)
+
+
+def qwen_vl(visual: Config) -> Numbers:
+    """Qwen-VL: CLIP's layers over 448 pixels; a resampler asks them with 256 queries."""
+    width, heads = visual["width"], visual["heads"]
+    out, patch = visual.get("output_dim", 4096), visual.get("patch_size", 14)
+    ffn = int(width * visual["mlp_ratio"])
+    own = {"positions": QWEN_VL_QUERIES, "final_norms": 1}  # the norm before all layers
+    own["extra"] = _patches(visual, width, 1, False)
+    tower = _tower(width, visual["layers"], heads, ffn, own)
+    # Queries and their positions, wider keys and values, attention, three norms, a product.
+    resampler = 2 * QWEN_VL_QUERIES * out + width * out + 4 * (out * out + out)
+    projector = resampler + 6 * out + out * out
+    return {"vision": tower, "patch": patch, "projector": projector}
 
 
 def qwen2_vl(config: Config, text: Text) -> Numbers:
