@@ -21,6 +21,15 @@ typedef __m256 picks; /* all bits of a lane set, or none */
 #define lanes_all(p) (_mm256_movemask_ps(p) == 0xff)
 #define lanes_choose(p, a, b) _mm256_blendv_ps(b, a, p)
 
+/* Of positive floats, as integers: the units for floats have enough to do. */
+static inline TS_TARGET lanes lanes_clamp(lanes value, float least, float most)
+{
+    return _mm256_castsi256_ps(_mm256_min_epi32(
+        _mm256_max_epi32(_mm256_castps_si256(value),
+                         _mm256_castps_si256(_mm256_set1_ps(least))),
+        _mm256_castps_si256(_mm256_set1_ps(most))));
+}
+
 /* ts_round_even of any float, then between least and most. */
 static inline TS_TARGET lanes lanes_round_even(lanes value, int least,
                                                int most)
@@ -34,10 +43,10 @@ static inline TS_TARGET lanes lanes_round_even(lanes value, int least,
 
 #include "kquants_search_body.h"
 
-PAIR_KERNEL(ts_q4_k_quantize_avx2, q4_k, 144, TS_Q4_K_RULE)
-PAIR_KERNEL(ts_q5_k_quantize_avx2, q5_k, 176, TS_Q5_K_RULE)
-TS_TARGET TS_BLOCK_QUANTIZER(ts_q2_k_quantize_avx2, 256, 84, q2_k_block)
-TS_TARGET TS_BLOCK_QUANTIZER(ts_q3_k_quantize_avx2, 256, 110, q3_k_block)
-TS_TARGET TS_BLOCK_QUANTIZER(ts_q6_k_quantize_avx2, 256, 210, q6_k_block)
+MIN_KERNEL(ts_q2_k_quantize_avx2, q2_k, 16, 84, TS_Q2_K_RULE)
+MIN_KERNEL(ts_q4_k_quantize_avx2, q4_k, 32, 144, TS_Q4_K_RULE)
+MIN_KERNEL(ts_q5_k_quantize_avx2, q5_k, 32, 176, TS_Q5_K_RULE)
+SCALE_KERNEL(ts_q3_k_quantize_avx2, q3_k, 110, search_q3)
+SCALE_KERNEL(ts_q6_k_quantize_avx2, q6_k, 210, search_q6)
 
 #endif

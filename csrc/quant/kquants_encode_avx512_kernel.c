@@ -21,6 +21,15 @@ typedef __mmask16 picks;
 #define lanes_all(p) ((p) == 0xffff)
 #define lanes_choose(p, a, b) _mm512_mask_blend_ps(p, b, a)
 
+/* Of positive floats, as integers: the units for floats have enough to do. */
+static inline TS_TARGET lanes lanes_clamp(lanes value, float least, float most)
+{
+    return _mm512_castsi512_ps(_mm512_min_epi32(
+        _mm512_max_epi32(_mm512_castps_si512(value),
+                         _mm512_castps_si512(_mm512_set1_ps(least))),
+        _mm512_castps_si512(_mm512_set1_ps(most))));
+}
+
 /* ts_round_even of any float, then between least and most. */
 static inline TS_TARGET lanes lanes_round_even(lanes value, int least,
                                                int most)
@@ -34,10 +43,10 @@ static inline TS_TARGET lanes lanes_round_even(lanes value, int least,
 
 #include "kquants_search_body.h"
 
-PAIR_KERNEL(ts_q4_k_quantize_avx512, q4_k, 144, TS_Q4_K_RULE)
-PAIR_KERNEL(ts_q5_k_quantize_avx512, q5_k, 176, TS_Q5_K_RULE)
-TS_TARGET TS_BLOCK_QUANTIZER(ts_q2_k_quantize_avx512, 256, 84, q2_k_block)
-TS_TARGET TS_BLOCK_QUANTIZER(ts_q3_k_quantize_avx512, 256, 110, q3_k_block)
-TS_TARGET TS_BLOCK_QUANTIZER(ts_q6_k_quantize_avx512, 256, 210, q6_k_block)
+MIN_KERNEL(ts_q2_k_quantize_avx512, q2_k, 16, 84, TS_Q2_K_RULE)
+MIN_KERNEL(ts_q4_k_quantize_avx512, q4_k, 32, 144, TS_Q4_K_RULE)
+MIN_KERNEL(ts_q5_k_quantize_avx512, q5_k, 32, 176, TS_Q5_K_RULE)
+SCALE_KERNEL(ts_q3_k_quantize_avx512, q3_k, 110, search_q3)
+SCALE_KERNEL(ts_q6_k_quantize_avx512, q6_k, 210, search_q6)
 
 #endif
