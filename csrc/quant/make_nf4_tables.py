@@ -7,8 +7,9 @@ The dynamic map of 8-bit statistics: 256 values between -1 and 1, for each of se
 (Dettmers et al., "8-bit optimizers via block-wise quantization", arXiv:2110.02861;
 bitsandbytes' create_dynamic_map).
 
-The stretches of NF4: of the 32 sixteenths between -1 and 1 none holds two of the midpoints
-between codes; each has its midpoint, or 2 where there is none, and the code below it.
+The stretches of NF4: of the 31 fifteenths around -1, -14/15, ... 1 none holds two of the
+midpoints between codes; each has its midpoint, or 2 where there is none, and the codes below
+and above it.
 """
 
 from __future__ import annotations
@@ -53,11 +54,14 @@ def midpoints() -> np.ndarray:
 
 
 def stretches() -> tuple[np.ndarray, np.ndarray]:
-    """(midpoint, code below it) of each stretch."""
-    middles, place = midpoints(), np.floor(midpoints() * 16 + 16)
+    """(midpoint, code below and then code above it) of each stretch; the first is no place."""
+    middles = midpoints()
+    place = np.rint(middles.astype(np.float64) * 15).astype(int) + 16
+    assert len(set(place)) == len(place)
     at = np.full(32, 2, np.float32)
-    at[place.astype(int)] = middles
-    return at, np.array([np.sum(place < k) for k in range(32)])
+    at[place] = middles
+    below = [np.sum(place < k) for k in range(32)]
+    return at, np.array(below + [np.sum(place <= k) for k in range(32)])
 
 
 def written(value: float) -> str:
@@ -79,7 +83,7 @@ def main() -> None:
     table("float", "ts_dynamic_map", [written(value) for value in dynamic_map()])
     middles, codes = stretches()
     table("float", "ts_nf4_stretch_middles", [written(value) for value in middles])
-    table("int32_t", "ts_nf4_stretch_codes", [str(code) for code in codes])
+    table("uint8_t", "ts_nf4_stretch_codes", [str(code) for code in codes])
 
 
 if __name__ == "__main__":

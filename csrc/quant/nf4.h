@@ -47,10 +47,11 @@ static inline void ts_nf4_midpoints(float out[15])
 
 extern const float ts_dynamic_map[256];
 
-/* What lies in each sixteenth between -1 and 1: the midpoint and the code
- * below it, for lookups. */
+/* For lookups by 16 + (15 times a value, to nearest): the midpoint among the
+ * values of that place, or 2; the code of those up to it; and 32 further that
+ * of those above. */
 extern const float ts_nf4_stretch_middles[32];
-extern const int32_t ts_nf4_stretch_codes[32];
+extern const uint8_t ts_nf4_stretch_codes[64];
 
 /* A block of less counts as zero: its reciprocal would be infinite. */
 #define TS_NF4_LEAST 1e-38f

@@ -3,49 +3,50 @@
 #include "encode.h"
 #include "encode_avx512.h"
 #include "nf4.h"
+#include "rounding.h"
 
-/* A value's sixteenth between -1 and 1 is looked up for the midpoint in it and
- * the code below that. */
+/* A value's place among the fifteenths between -1 and 1 is looked up for the
+ * midpoint there, and then place and comparison together for the code. */
 typedef struct {
     __m512 middles[2];
-    __m512i codes[2];
+    __m512i codes;
 } stretches;
 
 static inline TS_AVX512 stretches stretches_load(void)
 {
-    stretches table;
-    for (int k = 0; k < 2; k++) {
-        table.middles[k] = _mm512_loadu_ps(ts_nf4_stretch_middles + 16 * k);
-        table.codes[k] = _mm512_loadu_si512(ts_nf4_stretch_codes + 16 * k);
-    }
-    return table;
+    return (stretches){{_mm512_loadu_ps(ts_nf4_stretch_middles),
+                        _mm512_loadu_ps(ts_nf4_stretch_middles + 16)},
+                       _mm512_loadu_si512(ts_nf4_stretch_codes)};
 }
 
-static inline TS_AVX512 __m512i codes_of(const stretches *table, __m512 x,
-                                         __m512 inverse)
+/* In the low byte the place, with 32 added above the midpoint.  The sum's last
+ * place is one, so it rounds, and has the place in its last bits. */
+static inline TS_AVX512 __m512i places_of(const stretches *table, __m512 x,
+                                          __m512 inverse)
 {
-    const __m512 sixteen = _mm512_set1_ps(16);
+    const __m512 fifteen = _mm512_set1_ps(15);
+    const __m512 rounder = _mm512_set1_ps(TS_ROUNDER + 16);
     __m512 value = _mm512_mul_ps(x, inverse);
-    __m512 place = _mm512_add_ps(_mm512_mul_ps(value, sixteen), sixteen);
-    __m512i stretch = _mm512_min_epi32(_mm512_cvttps_epi32(place),
-                                       _mm512_set1_epi32(31));
-    __m512 middle = _mm512_permutex2var_ps(table->middles[0], stretch,
+    __m512i place = _mm512_castps_si512(
+        _mm512_fmadd_ps(value, fifteen, rounder));
+    __m512 middle = _mm512_permutex2var_ps(table->middles[0], place,
                                            table->middles[1]);
-    __m512i code = _mm512_permutex2var_epi32(table->codes[0], stretch,
-                                             table->codes[1]);
     __mmask16 is_above = _mm512_cmp_ps_mask(value, middle, _CMP_GT_OQ);
-    return _mm512_mask_add_epi32(code, is_above, code, _mm512_set1_epi32(1));
+    return _mm512_mask_or_epi32(place, is_above, place,
+                                _mm512_set1_epi32(32));
 }
 
-/* Codes of 32 elements into 16 bytes: the even ones are the high nibbles. */
-static inline TS_AVX512 void store_pairs(uint8_t *out, __m512i a, __m512i b)
+/* Places of 64 elements become 32 bytes: even ones are the high nibbles. */
+static inline TS_AVX512 void store_codes(const stretches *table,
+                                         const __m512i places[4], uint8_t *out)
 {
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18,
-                                           20, 22, 24, 26, 28, 30);
-    const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
-    __m512i high = _mm512_permutex2var_epi32(a, even, b);
-    __m512i low = _mm512_permutex2var_epi32(a, odd, b);
-    ts_store_low_bytes(out, _mm512_or_si512(_mm512_slli_epi32(high, 4), low));
+    const __m512i weights = _mm512_set1_epi16(0x0110); /* 16 and 1 */
+    __m512i bytes = _mm512_inserti64x4(
+        _mm512_castsi256_si512(ts_low_bytes(places[0], places[1])),
+        ts_low_bytes(places[2], places[3]), 1);
+    __m512i codes = _mm512_permutexvar_epi8(bytes, table->codes);
+    __m512i pairs = _mm512_maddubs_epi16(codes, weights);
+    ts_store_256(out, _mm512_cvtepi16_epi8(pairs));
 }
 
 TS_AVX512 size_t ts_nf4_quantize_avx512(const uint8_t *in, uint8_t *out,
@@ -64,10 +65,13 @@ TS_AVX512 size_t ts_nf4_quantize_avx512(const uint8_t *in, uint8_t *out,
             _mm_set1_ps(1), _mm_max_ps(scale, _mm_set1_ps(TS_NF4_LEAST)));
         _mm_storel_epi64((__m128i *)(void *)scales,
                          _mm_shuffle_epi32(most, 0x08));
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < 4; k += 2) {
             __m512 factor = ts_lane_512(inverse, k);
-            store_pairs(out + 16 * k, codes_of(&table, x.a[k], factor),
-                        codes_of(&table, x.b[k], factor));
+            __m512i places[4] = {places_of(&table, x.a[k], factor),
+                                 places_of(&table, x.b[k], factor),
+                                 places_of(&table, x.a[k + 1], factor),
+                                 places_of(&table, x.b[k + 1], factor)};
+            store_codes(&table, places, out + 16 * k);
         }
         scales += 2;
     }
