@@ -158,53 +158,82 @@ F8_DECODER(f8_e8m0)
 F8_DECODER(f8_e4m3fnuz)
 F8_DECODER(f8_e5m2fnuz)
 
-/* ts_f8_of_f32 of 16 values, step by step. */
-static inline TS_AVX512 __m128i narrow_f8(__m512i bits, ts_f8_rule rule)
+/* Where the exponents of normal codes begin. */
+static inline uint32_t first_f8(ts_f8_rule rule)
+{
+    return (128 - rule.bias) << rule.mantissa & 0xff;
+}
+
+/* The low bytes hold the codes of 16 magnitudes, and `first` more.
+ *
+ * To the power of two at or below the magnitude belongs another one whose last
+ * place is that of the code: the sum of it and the magnitude rounds as the
+ * code must, and ends in its mantissa.  Denormals all belong to the smallest
+ * normal power.  What would exceed the largest code is cut to the next. */
+static inline TS_AVX512 __m512i narrow_f8(__m512i bits, ts_f8_rule rule)
 {
     const uint32_t drop = 23 - rule.mantissa;
-    const __m512i magic = _mm512_set1_epi32((int)ts_f8_magic(rule));
-    const __m512i bias
-        = _mm512_set1_epi32((int)((127 - rule.bias) << rule.mantissa));
-    __m512i magnitude
-        = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
-    __m512i sign = _mm512_and_si512(_mm512_srli_epi32(bits, 24),
-                                    _mm512_set1_epi32(0x80));
-    __m512i last = _mm512_and_si512(_mm512_srli_epi32(magnitude, drop),
-                                    _mm512_set1_epi32(1));
-    __m512i code = _mm512_add_epi32(
-        magnitude,
-        _mm512_add_epi32(last, _mm512_set1_epi32((1 << (drop - 1)) - 1)));
-    code = _mm512_sub_epi32(_mm512_srli_epi32(code, drop), bias);
+    const __m512i normal = _mm512_set1_epi32((int)ts_f8_normal(rule));
+    const __m512i over = _mm512_set1_epi32(
+        (int)(((rule.largest + 1) << drop) + ((127 - rule.bias) << 23)));
+    const __m512 apart
+        = _mm512_castsi512_ps(_mm512_set1_epi32((int)((127 + drop) << 23)));
+    __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MAX));
+    __m512i least = _mm512_min_epi32(magnitude, over);
+    __m512i power = _mm512_max_epi32(
+        _mm512_and_si512(least, _mm512_set1_epi32(0x7f800000)), normal);
+    __m512 sum = _mm512_fmadd_ps(_mm512_castsi512_ps(power), apart,
+                                 _mm512_castsi512_ps(least));
+    __m512i code = _mm512_add_epi32(_mm512_castps_si512(sum),
+                                    _mm512_srli_epi32(power, drop));
+    if (rule.nan == rule.over) return code;
+    return _mm512_mask_set1_epi32(
+        code,
+        _mm512_cmpgt_epi32_mask(magnitude, _mm512_set1_epi32(0x7f800000)),
+        (int)(rule.nan + first_f8(rule)));
+}
 
-    __m512 sum = _mm512_add_ps(_mm512_castsi512_ps(magnitude),
-                               _mm512_castsi512_ps(magic));
-    __m512i normal = _mm512_set1_epi32((int)ts_f8_normal(rule));
-    code = _mm512_mask_sub_epi32(code,
-                                 _mm512_cmplt_epi32_mask(magnitude, normal),
-                                 _mm512_castps_si512(sum), magic);
+/* Four registers' low bytes, or what another permutation chooses of two. */
+static inline TS_AVX512 __m512i choose_bytes(const __m512i x[4], __m512i at)
+{
+    __m512i low = _mm512_permutex2var_epi8(x[0], at, x[1]);
+    __m512i high = _mm512_permutex2var_epi8(x[2], at, x[3]);
+    return _mm512_inserti64x4(low, _mm512_castsi512_si256(high), 1);
+}
 
-    __m512i largest = _mm512_set1_epi32((int)rule.largest);
-    __mmask16 is_over = _mm512_cmpgt_epi32_mask(code, largest);
-    code = _mm512_mask_set1_epi32(code, is_over, (int)rule.over);
-    __mmask16 is_nan = _mm512_cmpgt_epi32_mask(
-        magnitude, _mm512_set1_epi32(0x7f800000));
-    code = _mm512_mask_set1_epi32(code, is_nan, (int)rule.nan);
-    if (rule.is_fnuz)
-        sign = _mm512_maskz_mov_epi32(
-            _mm512_test_epi32_mask(code, _mm512_set1_epi32(0x7f)), sign);
-    return _mm512_cvtepi32_epi8(_mm512_or_si512(sign, code));
+static inline TS_AVX512 __m512i narrow_64(const __m512i bits[4],
+                                          ts_f8_rule rule)
+{
+    const __m512i low = _mm512_castsi256_si512(_mm256_setr_epi8(
+        0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 68,
+        72, 76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 116, 120, 124));
+    const __m512i high = _mm512_or_si512(low, _mm512_set1_epi8(3));
+    const __m512i sign = _mm512_set1_epi8(INT8_MIN);
+    __m512i sums[4];
+    for (int k = 0; k < 4; k++) sums[k] = narrow_f8(bits[k], rule);
+    __m512i codes = _mm512_sub_epi8(
+        choose_bytes(sums, low), _mm512_set1_epi8((char)first_f8(rule)));
+    __m512i signs = _mm512_and_si512(choose_bytes(bits, high), sign);
+    if (!rule.is_fnuz) return _mm512_or_si512(codes, signs);
+    __mmask64 is_signed
+        = _mm512_test_epi8_mask(codes, _mm512_set1_epi8(INT8_MAX));
+    return _mm512_or_si512(codes, _mm512_maskz_mov_epi8(is_signed, signs));
 }
 
 #define F8_ENCODER(stem, RULE)                                                \
     TS_AVX512 TS_CONVERT_KERNEL(ts_##stem##_encode_avx512)                    \
     {                                                                         \
         const ts_f8_rule rule = RULE;                                         \
-        for (; count >= 16; count -= 16, in += 64, out += 16)                 \
-            _mm_storeu_si128((__m128i *)(void *)out,                          \
-                             narrow_f8(ts_load_512(in), rule));               \
-        __mmask16 rest = tail_mask(count);                                    \
-        __m512i values = _mm512_maskz_loadu_epi32(rest, in);                  \
-        _mm_mask_storeu_epi8(out, rest, narrow_f8(values, rule));             \
+        __m512i x[4];                                                         \
+        for (; count >= 64; count -= 64, in += 256, out += 64) {              \
+            for (int k = 0; k < 4; k++) x[k] = ts_load_512(in + 64 * k);      \
+            _mm512_storeu_si512(out, narrow_64(x, rule));                     \
+        }                                                                     \
+        __mmask64 rest = ((__mmask64)1 << count) - 1;                         \
+        for (int k = 0; k < 4; k++)                                           \
+            x[k] = _mm512_maskz_loadu_epi32((__mmask16)(rest >> 16 * k),      \
+                                            in + 64 * k);                     \
+        _mm512_mask_storeu_epi8(out, rest, narrow_64(x, rule));               \
     }
 F8_ENCODER(f8_e4m3, TS_F8_E4M3_RULE)
 F8_ENCODER(f8_e5m2, TS_F8_E5M2_RULE)
