@@ -73,44 +73,66 @@ class Missing(NamedTuple):
     reason: str
 
 
-def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
+def read(path: pathlib.Path) -> list[adapters.Row]:
+    """The rows of a file in one form; what is no JSON object is a row that says so."""
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    return [parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def scorable(row: dict[str, Any]) -> bool:
-    """Quality A or B, one row a configuration, with a figure."""
-    return bool(
+def parse(line: str, number: int) -> adapters.Row:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        return {"id": f"line {number}", "broken": "the line is no JSON object"}
+    return {"id": f"line {number}"} | adapters.plain(found)
+
+
+def scorable(row: adapters.Row) -> bool:
+    """Quality A or B, one row a configuration, with a figure; and what cannot be read."""
+    figure = row.get("measured_bytes")
+    return "broken" in row or bool(
         row.get("quality") in ("A", "B")
         and row.get("representative", True)
-        and row.get("measured_bytes")
+        and isinstance(figure, int)
+        and figure > 0
     )
 
 
-def score_row(row: dict[str, Any]) -> tuple[list[Scored], list[Missing]]:
-    module = adapters.adapter(row)
-    if module is None:
-        reason = f"no adapter for {row['framework']} ({row['kind']})"
-        return [], [Missing(row["id"], "other", reason)]
+def score_row(row: adapters.Row) -> tuple[list[Scored], list[Missing]]:
+    """A row's figures, or why it has none.  Whatever it holds, nothing is raised."""
+    tier = "other"
     try:
-        queries = module.queries(row)
+        if "broken" in row:
+            raise adapters.NotCovered(row["broken"])
+        module = adapters.adapter(row)
+        if module is None:
+            reason = f"no adapter for {row['framework']} ({row['kind']})"
+            raise adapters.NotCovered(reason)
+        tier = module.tier(row)
+        return [
+            Scored(
+                row["id"],
+                row["framework"],
+                q.tier,
+                q.estimate.profile.name,
+                q.measured,
+                q.estimated,
+                *q.interval,
+            )
+            for q in module.queries(row)
+        ], []
     except adapters.NotCovered as reason:
-        return [], [Missing(row["id"], module.tier(row), str(reason))]
-    return [
-        Scored(
-            row["id"],
-            row["framework"],
-            q.tier,
-            q.estimate.profile.name,
-            q.measured,
-            q.estimated,
-            *q.interval,
-        )
-        for q in queries
-    ], []
+        return [], [Missing(row["id"], tier, str(reason))]
+    except KeyError as key:
+        return [], [Missing(row["id"], tier, f"the row lacks {key}")]
+    except Exception as error:  # a row is a stranger's: it may be wrong in any way
+        why = f"the row cannot be read: {type(error).__name__}: {error}"
+        return [], [Missing(row["id"], tier, why)]
 
 
-def score(rows: Iterable[dict[str, Any]]) -> tuple[list[Scored], list[Missing]]:
+def score(rows: Iterable[adapters.Row]) -> tuple[list[Scored], list[Missing]]:
     scored: list[Scored] = []
     missing: list[Missing] = []
     for row in rows:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import math
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -23,6 +25,48 @@ from tensorstream.estimator import Estimate, EstimatorConfig
 from tensorstream.estimator import models as models
 
 Row = Mapping[str, Any]
+
+TEXTS = ("framework", "kind", "modality", "model", "hardware", "metric", "source")
+_WORDS = {"true": True, "false": False, "null": None, "": None}
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """A row in the one form that adapters read, whoever wrote it.
+
+    Texts are there, if empty; nothing is null; numbers and truths that were spelled as texts
+    are numbers and truths, and whole numbers are ints.
+    """
+    kept = {name: _plain(value) for name, value in row.items() if name not in TEXTS}
+    made = {name: value for name, value in kept.items() if value is not None}
+    made |= {name: str(row.get(name) or "").strip() for name in TEXTS}
+    made |= {name: made[name].lower() for name in ("kind", "modality")}
+    if "id" in made:
+        made["id"] = str(row["id"])
+    if "measured_bytes" not in made and isinstance(made.get("measured_GiB"), (int, float)):
+        made["measured_bytes"] = round(made["measured_GiB"] * 2**30)
+    if not isinstance(made.get("config"), dict):
+        made["config"] = {}
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """A value in one form; None where it says nothing."""
+    if isinstance(value, str):
+        word = value.strip()
+        if word.lower() in _WORDS:
+            return _WORDS[word.lower()]
+        return _plain(float(word)) if _NUMBER.fullmatch(word) else word
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        pairs = ((str(name), _plain(part)) for name, part in value.items())
+        return {name: part for name, part in pairs if part is not None}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value
 
 
 class NotCovered(Exception):
@@ -68,12 +112,69 @@ def sees(row: Row) -> bool:
         return False
 
 
+def by(row: Row) -> str:
+    """The framework in lower case: lists spell it in several ways."""
+    return str(row["framework"]).lower()
+
+
+def ranks(row: Row, fallback: int = 1) -> int:
+    """GPUs of the row; the fallback where it does not say."""
+    found = row.get("n_gpus") or fallback
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise NotCovered(f"n_gpus {found!r}")
+    return found
+
+
+# What tables call an architecture's numbers, by the name that configs of the Hub have.
+WIDTHS = {
+    "hidden_size": ("hidden", "n_embd", "d_model", "dim"),
+    "num_hidden_layers": ("n_layers", "num_layers", "n_layer", "layers"),
+    "num_attention_heads": ("n_heads", "n_head", "heads", "num_heads"),
+    "num_key_value_heads": ("n_kv_heads", "kv_heads", "num_kv_heads"),
+    "head_dim": (),
+    "intermediate_size": ("ffn", "ffn_hidden_size", "ffn_dim", "hidden_dim"),
+    "vocab_size": ("vocab",),
+}
+_NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+
+def model_of(row: Row) -> str | dict[str, Any]:
+    """The row's model: its name where that is known, else the widths that its config holds.
+
+    Widths that come without a `model_type` are taken for layers written as Llama's.
+    """
+    try:
+        models.known(row["model"])
+        return str(row["model"])
+    except ValueError:
+        pass
+    given = [row["config"], *(v for v in row["config"].values() if isinstance(v, Mapping))]
+    for config in given:
+        found = {
+            name: config[word]
+            for name, others in WIDTHS.items()
+            for word in reversed((name, *others))
+            if word in config
+        }
+        if "vocab_size" in found and all(name in found for name in _NEEDED):
+            kind = config.get("model_type", "llama")
+            return {**config, **found, "model_type": kind, "_name_or_path": row["model"]}
+    return str(row["model"])
+
+
+def alike(layers: Any) -> bytes:
+    """The pattern of a stack whose layers are all of its first kind."""
+    if not isinstance(layers, int) or not 1 <= layers <= 1024:
+        raise NotCovered(f"{layers!r} layers")
+    return bytes(layers)
+
+
 def ask(model: Any, **fields: Any) -> Estimate:
     """An estimate; what the estimator refuses is not covered."""
     try:
         config = EstimatorConfig(model, **fields)
         return Estimate(config.to_model(), config.to_run(), config.to_profile())
-    except ValueError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise NotCovered(str(error)) from None
 
 
@@ -109,7 +210,7 @@ def steady(counter: str) -> Callable[[Estimate], int]:
 def hopper(row: Row) -> bool:
     """Whether the row's GPU is of the Hopper generation or later."""
     return any(
-        name in str(row.get("hardware"))
+        name in str(row.get("hardware")).upper()
         for name in ("H100", "H200", "H20", "H800", "GH200", "B200", "GB200")
     )
 

@@ -10,14 +10,14 @@ import pathlib
 from typing import Any
 
 import tensorstream.estimator as estimator
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, models, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, alike, ask, by, models, worst
 from tensorstream.estimator import Model
 
 GPUS = json.loads(pathlib.Path(estimator.__file__).with_name("gpus.json").read_text("utf-8"))
 
 
 def claims(row: Row) -> bool:
-    return row["framework"].startswith(("AgileRL", "vLLM 0.23 (colocated)"))
+    return by(row).startswith("agilerl") or "colocated" in by(row)
 
 
 def tier(row: Row) -> str:
@@ -48,16 +48,17 @@ def numbers(row: Row) -> Model:
         "head_dim": arch["head_dim"],
         "ffn": arch["intermediate_size"],
     }
-    if arch["n_experts"]:
+    if arch.get("n_experts"):
         layer |= {"mlp": "moe", "experts": arch["n_experts"], "ffn": 0}
         layer |= {"active_experts": arch["n_experts_per_tok"]}
-        layer |= {"expert_ffn": arch["expert_intermediate_size"] or arch["intermediate_size"]}
+        wide = arch.get("expert_intermediate_size") or arch["intermediate_size"]
+        layer |= {"expert_ffn": wide}
     stack = {"hidden": arch["hidden_size"], "kinds": [layer]}
     numbers = {
         "vocab": arch["vocab_size"],
         "tied": int(arch["tied_embeddings"]),
-        "layer_embed": arch["per_layer_input_dim"],
-        "decoder": {**stack, "pattern": bytes(arch["n_layers"])},
+        "layer_embed": arch.get("per_layer_input_dim", 0),
+        "decoder": {**stack, "pattern": alike(arch["n_layers"])},
     }
     return Model.from_numbers(row["model"], numbers)
 
@@ -65,7 +66,7 @@ def numbers(row: Row) -> Model:
 def lora(row: Row) -> dict[str, Any]:
     """PEFT reaches linears only: of experts in one tensor, none."""
     words = row["config"].get("lora_target_modules") or "all-linear"
-    if words == "all-linear" and row["config"]["arch"]["n_experts"]:
+    if words == "all-linear" and row["config"].get("arch", {}).get("n_experts"):
         words = "attention"
     return {"rank": row["config"]["lora_rank"], "target_modules": words.split(",")}
 

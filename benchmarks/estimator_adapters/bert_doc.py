@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.estimator_adapters import Query, Row, ask, worst
+from benchmarks.estimator_adapters import Query, Row, ask, by, model_of, worst
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"].startswith("transformers 4.2x Trainer"))
+    return "trainer" in by(row) and by(row).startswith("transformers 4.2")
 
 
 def tier(row: Row) -> str:
@@ -21,7 +21,7 @@ def queries(row: Row) -> list[Query]:
     if mixed:
         # The softmax is float32 in autocast; its product with values is kept in float16.
         constants = {"autocast": 1, "score_kept": 7}
-    model = {**TINY} if what.startswith("CUDA context") else row["model"]
+    model = {**TINY} if what.startswith("CUDA context") else model_of(row)
     estimate = ask(
         model,
         profile="trainer-2021",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, model_of, worst
 from benchmarks.estimator_adapters.peft import look
 
 FORMATS = {"qlora": "nf4", "hf_qlora": "nf4", "custom_qlora": "nf4", "hqq_lora": "int4_g64",
@@ -28,7 +28,7 @@ def queries(row: Row) -> list[Query]:
     again = look(config, "use_gradient_checkpointing", "gradient_checkpointing", default=True)
     lora = {"rank": int(look(config, "lora_rank", "rank", default=64)), "dtype": "bf16"}
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="fsdp-qlora",
         seq_len=int(look(config, "context_length", "seq_len", "max_seq_length", default=512)),
         per_device_batch=int(look(config, "batch_size", "bs", default=1)),

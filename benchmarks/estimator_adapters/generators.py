@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import (
+    NotCovered,
+    Query,
+    Row,
+    ask,
+    by,
+    model_of,
+    ranks,
+    worst,
+)
 
 LITGPT = ("lit-gpt", "litgpt")
 # litgpt's --quantize, torchao's --quantization, to number formats of the matrices.
@@ -26,9 +35,8 @@ CACHES = {"bf16": "bf16", "int8": "int8_g128"}
 
 
 def claims(row: Row) -> bool:
-    name = row["framework"]
-    ours = name in LITGPT or name.startswith(("torchao gpt-fast", "DeepSpeed inference"))
-    return bool(row["kind"] == "inference" and ours)
+    ours = (*LITGPT, "torchao", "gpt-fast", "deepspeed inference")
+    return bool(row["kind"] == "inference" and by(row).startswith(ours))
 
 
 def tier(row: Row) -> str:
@@ -52,12 +60,12 @@ def litgpt(row: Row) -> dict[str, Any]:
         "seq_len": 8,
         "new_tokens": config.get("max_new_tokens", 50),
     }
-    if config["precision"] == "bf16-mixed":
+    if config.get("precision") == "bf16-mixed":
         asked |= {"weight_format": "fp32", "constants": {"cast_cache": 1}}
     if config.get("mode") == "generate_sequential":
-        asked |= {"profile": "litgpt-sequential", "pp": row["n_gpus"]}
+        asked |= {"profile": "litgpt-sequential", "pp": ranks(row)}
     if config.get("mode") == "generate_tp":
-        asked["tp"] = row["n_gpus"]
+        asked["tp"] = ranks(row)
     return asked
 
 
@@ -70,7 +78,7 @@ def gpt_fast(row: Row) -> dict[str, Any]:
     linear = "linear" in cache or "context_len" not in config
     return {
         "profile": "gpt-fast" if linear else "gpt-fast-masked",
-        "weight_format": number(config.get("quantization") or config["weights"]),
+        "weight_format": number(config.get("quantization") or config.get("weights", "bf16")),
         "seq_len": config.get("context_len", 8),
         "new_tokens": config.get("max_new_tokens", 0),
         "kv": {"format": kind},
@@ -78,19 +86,21 @@ def gpt_fast(row: Row) -> dict[str, Any]:
 
 
 def queries(row: Row) -> list[Query]:
-    name = row["framework"]
+    name = by(row)
     common: dict[str, Any] = {"mode": "generate", "attention": "flash"}
     counter = "allocated"
-    if name in LITGPT:
+    if name.startswith(LITGPT):
         common |= litgpt(row)
-    elif name.startswith("torchao"):
+    elif name.startswith(("torchao", "gpt-fast")):
         common |= gpt_fast(row)
         counter = "reserved"
     else:
-        found = re.fullmatch(r"(bf16|fp16|fp32)", row["config"]["precision"])
+        word = str(row["config"].get("precision", "fp16"))
+        found = re.fullmatch(r"(bf16|fp16|fp32)", word)
         if found is None:
-            raise NotCovered(f"precision {row['config']['precision']!r}")
-        common |= {"mode": "load", "profile": "deepspeed-autotp", "tp": row["config"]["tp"]}
+            raise NotCovered(f"precision {word!r}")
+        tp = row["config"].get("tp") or ranks(row)
+        common |= {"mode": "load", "profile": "deepspeed-autotp", "tp": tp}
         common["dtype"] = found[1]
-    estimate = ask(row["model"], per_device_batch=row["config"].get("batch", 1), **common)
+    estimate = ask(model_of(row), per_device_batch=row["config"].get("batch", 1), **common)
     return [Query(tier(row), row["measured_bytes"], estimate, worst(counter))]

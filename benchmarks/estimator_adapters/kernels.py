@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, workspace, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, by, workspace, worst
 from tensorstream.estimator import Model
 
 # The table's names of kernels that are the core's under another name.
@@ -41,7 +41,7 @@ def shape(row: Row) -> dict[str, int]:
 
 def model(row: Row, sizes: dict[str, int]) -> Model:
     """A model of the one layer that the kernel is part of."""
-    kernel = row["model"]
+    kernel = row["model"].lower()
     hidden = sizes.get("hidden_size", sizes.get("H", 0))
     vocab = sizes.get("vocab_size", sizes.get("V", 0))
     layer: dict[str, object] = {"mixer": "none", "mlp": "dense"}
@@ -61,17 +61,17 @@ def model(row: Row, sizes: dict[str, int]) -> Model:
 
 
 def queries(row: Row) -> list[Query]:
-    if row["model"] == "embedding":
+    if row["model"].lower() == "embedding":
         raise NotCovered("the figure holds what earlier runs of the same process left")
     sizes = shape(row)
-    kernel = KERNELS.get(row["model"], row["model"])
-    if row["framework"] == "allocator snapshot":
+    kernel = KERNELS.get(row["model"].lower(), row["model"].lower())
+    if by(row) == "allocator snapshot":
         kernel, sizes = "logit_tiles", {**sizes, "V": sizes["vocab"], "length": sizes["rows"]}
-    elif row["framework"] != "liger benchmark":
+    elif "liger" not in by(row):
         raise NotCovered(f"no law for {row['framework']}: {row['config'].get('mode')}")
     config = row["config"]
     provider = config.get("provider", "torch")
-    length = sizes["M"] if row["model"] in ("layer_norm", "rms_norm") else sizes["length"]
+    length = sizes["M"] if kernel in ("layer_norm", "rms_norm") else sizes["length"]
     kind = str(config.get("extra", {}).get("dtype", "float32")).removeprefix("torch.")
     estimate = ask(
         model(row, sizes),

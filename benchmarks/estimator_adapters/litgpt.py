@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, by, model_of, worst
 from tensorstream.estimator import Estimate
 
 FORMATS = {
@@ -27,7 +27,8 @@ OPTIONS = {
 
 
 def claims(row: Row) -> bool:
-    return row["framework"] in ("lit-gpt", "litgpt") and row["kind"] == "training"
+    ours = by(row).startswith(("lit-gpt", "litgpt")) and "thunder" not in by(row)
+    return ours and row["kind"] == "training"
 
 
 def tier(row: Row) -> str:
@@ -97,7 +98,7 @@ def queries(row: Row) -> list[Query]:
     def estimate(gpus: int) -> Estimate:
         again = bool(config.get("gradient_checkpointing")) or gpus > 1
         return ask(
-            row["model"],
+            model_of(row),
             profile="litgpt-2023" if old else "litgpt",
             per_device_batch=micro,
             grad_accum=max(1, config.get("global_batch_size", micro) // (micro * gpus)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, last, sees
+from benchmarks.estimator_adapters import NotCovered, Query, Row, by, last, sees
 from tensorstream.estimator import Estimate, core, frameworks, megatron, models
 
 # CUBLAS_WORKSPACE_CONFIG=:4096:8, which the deterministic tests export.
@@ -25,7 +25,7 @@ IN_FP32 = "mimo_vlm_pretrain_convergence_tp1_pp1_cp1_dp8_seq_packing"
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"] == "Megatron-LM")
+    return by(row).startswith("megatron-lm")
 
 
 def tier(row: Row) -> str:

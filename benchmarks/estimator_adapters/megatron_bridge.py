@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import (
+    NotCovered,
+    Query,
+    Row,
+    ask,
+    by,
+    model_of,
+    ranks,
+    worst,
+)
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"] == "Megatron-Bridge")
+    return by(row).startswith("megatron-bridge")
 
 
 def tier(row: Row) -> str:
@@ -35,11 +44,11 @@ def queries(row: Row) -> list[Query]:
     config = row["config"]
     if "mbs" not in config:
         raise NotCovered("the row holds no micro-batch")
-    ranks = config["tp"] * config.get("pp", 1) * config.get("dp", 1)
-    if config.get("dp", 1) * config["mbs"] > config["gbs"] or ranks > row["n_gpus"]:
+    size = config["tp"] * config.get("pp", 1) * config.get("dp", 1)
+    if config.get("dp", 1) * config["mbs"] > config["gbs"] or size > ranks(row, size):
         raise NotCovered("batches or ranks contradict each other")
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="megatron",
         seq_len=config["seq_len"],
         per_device_batch=config["mbs"],

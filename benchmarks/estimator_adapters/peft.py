@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, by, model_of, worst
 
 LORA_LIKE = {"lora", "adalora", "loha", "lokr", "vera", "randlora", "vblora", "xlora"}
 PROMPTS = {"prompt_tuning", "p_tuning", "prefix_tuning", "cpt", "multitask_prompt_tuning"}
@@ -19,7 +19,7 @@ FROM_WEIGHTS = {"fourierft", "shira", "oft", "boft", "hra", "bone", "miss", "c3a
 
 
 def claims(row: Row) -> bool:
-    return "peft" in row["framework"].lower() and row["kind"] == "training"
+    return "peft" in by(row) and row["kind"] == "training"
 
 
 def tier(row: Row) -> str:
@@ -83,7 +83,7 @@ def queries(row: Row) -> list[Query]:
     packed = {"int4": "nf4", "int8": "int8"}.get(dtype)
     virtual = look(config, "num_virtual_tokens", default=0) or 0
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="trainer",
         seq_len=int(look(config, "max_seq_length", "seq_len", default=768)) + int(virtual),
         per_device_batch=int(look(config, "batch_size", default=4)),

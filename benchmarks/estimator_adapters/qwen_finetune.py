@@ -6,14 +6,14 @@ that the table names.
 
 from __future__ import annotations
 
-from benchmarks.estimator_adapters import Query, Row, ask, total
+from benchmarks.estimator_adapters import Query, Row, ask, by, model_of, total
 from tensorstream.estimator import Estimate
 
 SINGLE, PACKED, SHARDED = "single-GPU fine-tuning", "QLoRA", "FSDP2/TP/PP/CP, DeepSpeed"
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"].startswith("HF Trainer + DeepSpeed (Qwen"))
+    return by(row).startswith("hf trainer + deepspeed (qwen")
 
 
 def tier(row: Row) -> str:
@@ -55,7 +55,7 @@ def queries(row: Row) -> list[Query]:
         "train_embeddings": any(word in method.lower() for word in ("emb", "base")),
     }
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="qwen-finetune",
         seq_len=config["seq_len"],
         per_device_batch=config.get("batch_size", 1),

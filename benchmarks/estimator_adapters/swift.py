@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, by, model_of, worst
 from tensorstream.estimator import Estimate, frameworks, models
 
 SINGLE, PACKED = "single-GPU fine-tuning", "QLoRA"
@@ -31,7 +31,7 @@ TARGETS = {"DEFAULT": ("qkv",), "DEFAULT (qkv)": ("qkv",), "ALL": ("all-linear",
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"] == "ms-swift 2.x")
+    return by(row).startswith("ms-swift 2")
 
 
 def quantization(config: Row) -> str | None:
@@ -101,7 +101,7 @@ def generations(config: Row, length: int) -> int:
 
 
 def attention(row: Row) -> str:
-    kind = models.model(row["model"]).config["model_type"]
+    kind = models.model(model_of(row)).config["model_type"]
     return (
         "flash" if yes(row["config"]["flash_attn"]) and kind not in WITHOUT_FLASH else "eager"
     )
@@ -118,11 +118,11 @@ def queries(row: Row) -> list[Query]:
     packed = quantization(config)
     # bitsandbytes: prepare_model_for_kbit_training casts what is not packed to float32.
     rest = {"packed_rest": 4 if packed == "nf4" else 0}
-    if models.model(row["model"]).config["model_type"] in FLOATS:
+    if models.model(model_of(row)).config["model_type"] in FLOATS:
         rest |= {"logit_forward": 6, "logit_loss": 12, "logit_backward": 16}
     length = config.get("max_length") or int(config["dataset"].rpartition("max_length ")[2])
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="ms-swift-2",
         seq_len=length,
         per_device_batch=config["batch_size"],

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import (
+    NotCovered,
+    Query,
+    Row,
+    ask,
+    by,
+    model_of,
+    ranks,
+    worst,
+)
 from tensorstream.estimator.megatron import PARTS
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"] == "ms-swift (Megatron)")
+    return by(row).startswith("ms-swift (megatron)")
 
 
 def tier(row: Row) -> str:
@@ -50,8 +59,8 @@ def queries(row: Row) -> list[Query]:
         raise NotCovered("how long the samples are, up to max_length, is not in the row")
     tp = number(config, "tensor_model_parallel_size", 1)
     pp = number(config, "pipeline_model_parallel_size", 1)
-    ranks = number(config, "NPROC_PER_NODE", tp * pp)
-    dp = ranks // (tp * pp)
+    size = number(config, "NPROC_PER_NODE", ranks(row, tp * pp))
+    dp = max(1, size // (tp * pp))
     batch = number(config, "micro_batch_size", 1)
     lora = None
     if config.get("tuner_type") == "lora":
@@ -67,7 +76,7 @@ def queries(row: Row) -> list[Query]:
     if more["recompute"] == "selective":
         run["recompute_parts"] = PARTS["core_attn"]
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="swift-megatron",
         seq_len=number(config, "max_length", 2048),
         per_device_batch=batch,

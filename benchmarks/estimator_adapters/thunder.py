@@ -5,11 +5,11 @@ extensions/thunder/pretrain.py: 4 sequences of 2048 tokens a GPU, 512 a step, Ad
 
 from __future__ import annotations
 
-from benchmarks.estimator_adapters import Query, Row, ask, worst
+from benchmarks.estimator_adapters import Query, Row, ask, by, model_of, worst
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"] == "litgpt+thunder")
+    return "thunder" in by(row) and row["kind"] == "training"
 
 
 def tier(row: Row) -> str:
@@ -22,7 +22,7 @@ def queries(row: Row) -> list[Query]:
     # Unsloth's cross entropy writes the gradient over the logits.
     constants = {"logit_backward": 4, "logit_loss": 4} if config["setting"] == "Unsloth" else {}
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="litgpt-pretrain",
         seq_len=2048,
         per_device_batch=4,

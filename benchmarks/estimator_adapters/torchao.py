@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, by, model_of, worst
 from benchmarks.estimator_adapters.torchtune import optimizer_named
 from tensorstream.estimator import models
 
@@ -18,7 +18,9 @@ OFFLOADS = {
 
 def claims(row: Row) -> bool:
     source = row.get("source", "")
-    return row["framework"] in ("torch 2.4", "torch") and source.startswith("pytorch/ao")
+    ours = by(row).split(" ")[0] in ("torch", "torchao")
+    near = source.startswith("pytorch/ao") or "optimizer" in row["config"]
+    return ours and near and row["kind"] == "training"
 
 
 def tier(row: Row) -> str:
@@ -27,7 +29,7 @@ def tier(row: Row) -> str:
 
 def tokens(row: Row) -> int:
     """Of a sequence: patches and the class token where the model sees images."""
-    config = models.model(row["model"]).config
+    config = models.model(model_of(row)).config
     if "patch_size" in config:
         return int((config["image_size"] // config["patch_size"]) ** 2 + 1)
     return int(row["config"]["seq_len"])
@@ -45,7 +47,7 @@ def queries(row: Row) -> list[Query]:
     run |= {"param_dtype": "fp32" if mixed else "int8" if "INT8" in method else "bf16"}
     run |= {"grad_dtype": "fp32" if mixed else "bf16"}
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="torchao",
         seq_len=tokens(row),
         per_device_batch=config["batch_size"],

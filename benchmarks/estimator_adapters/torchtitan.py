@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from benchmarks.estimator_adapters import Query, Row, ask, worst
+from benchmarks.estimator_adapters import Query, Row, ask, by, model_of, ranks, worst
 from benchmarks.estimator_adapters.peft import look
 
 RECOMPUTE_KEYS = (
@@ -15,7 +15,7 @@ RECOMPUTE_KEYS = (
 
 
 def claims(row: Row) -> bool:
-    return "titan" in row["framework"].lower()
+    return "titan" in by(row)
 
 
 def tier(row: Row) -> str:
@@ -47,14 +47,14 @@ def queries(row: Row) -> list[Query]:
     tp = degree(row, "tp", "tensor_parallel", "tensor_parallel_degree")
     pp = degree(row, "pp", "pipeline_parallel", "pipeline_parallel_degree")
     cp = degree(row, "cp", "context_parallel", "context_parallel_degree")
-    gpus = row.get("n_gpus") or degree(row, "n_gpus", "gpus", "world_size")
+    gpus = ranks(row, degree(row, "n_gpus", "gpus", "world_size"))
     batch = look(config, "local_batch_size", "batch_size", "micro_batch_size", "bs", "local_bs",
                  default=1)  # fmt: skip
     constants: dict[str, Any] = {}
     if not look(config, "compile", "torch_compile", default=True):
         constants = {"norm_kept": 4, "norm_weight_kept": 4, "gate_kept": 3}
     estimate = ask(
-        row["model"],
+        model_of(row),
         profile="torchtitan",
         seq_len=int(
             look(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, worst
+from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, by, model_of, worst
 
 SINGLE, PACKED, SHARDED = "single-GPU fine-tuning", "QLoRA", "FSDP2/TP/PP/CP, DeepSpeed"
 ALPACA = 512  # tokens of a long alpaca sequence
@@ -22,9 +22,7 @@ TARGETS = {
 
 
 def claims(row: Row) -> bool:
-    return bool(
-        row["framework"].startswith("torchtune") and row["kind"] in ("training", "load")
-    )
+    return bool(by(row).startswith("torchtune") and row["kind"] in ("training", "load"))
 
 
 def words(row: Row) -> str:
@@ -116,7 +114,7 @@ def queries(row: Row) -> list[Query]:
             "format": "nf4_double",
         }
     estimate = ask(
-        row["model"],
+        model_of(row),
         mode="load" if "init" in config.get("phase", "") else "train",
         per_device_batch=config.get("batch_size", 2),
         recompute="full" if recomputed(row) else "none",

@@ -13,6 +13,8 @@ from benchmarks.estimator_adapters import (
     Query,
     Row,
     ask,
+    by,
+    model_of,
     sees,
     steady,
     total,
@@ -33,7 +35,8 @@ FORMATS = {
 
 
 def claims(row: Row) -> bool:
-    return bool(row["framework"] == "transformers" and row["kind"] == "inference")
+    ours = by(row).startswith(("transformers", "hf transformers"))
+    return ours and row["kind"] == "inference"
 
 
 def tier(row: Row) -> str:
@@ -68,7 +71,7 @@ def queries(row: Row) -> list[Query]:
     if kv_format is None:
         raise NotCovered(f"kv_cache_quant {config['kv_cache_quant']!r}")
     estimate = ask(
-        row["model"],
+        model_of(row),
         mode="generate",
         profile=profile(config),
         dtype="bf16",

@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, component
+from benchmarks.estimator_adapters import (
+    NotCovered,
+    Query,
+    Row,
+    alike,
+    ask,
+    by,
+    component,
+    model_of,
+)
 from tensorstream.estimator import Estimate, Model
 
-PROFILES = {"vLLM": "vllm", "SGLang": "sglang", "llama.cpp": "llama.cpp"}
+PROFILES = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama.cpp"}
 FORMATS = {"bf16": "bf16", "f16": "fp16", "fp16": "fp16", "fp8 NSA": "fp8", "fp8": "fp8"}
 KV = "KV bytes per token"
 
 
 def claims(row: Row) -> bool:
-    name = row["framework"].split(" ")[0]
-    return name in PROFILES and "colocated" not in row["framework"]
+    return by(row).split(" ")[0] in PROFILES and "colocated" not in by(row)
 
 
 def tier(row: Row) -> str:
@@ -23,13 +31,13 @@ def tier(row: Row) -> str:
     return KV if part.startswith("kv_cache") and "available" not in part else "vLLM memory"
 
 
-def cells(row: Row) -> Model | str:
+def cells(row: Row) -> Any:
     """The model, or, where only the cache's width is known, as much of one."""
     config = row["config"]
     if "n_embd_k_gqa" not in config:
-        return str(row["model"])
+        return model_of(row)
     layer = {"head_dim": config["n_embd_k_gqa"], "value_dim": config["n_embd_v_gqa"]}
-    stack = {"hidden": 1, "kinds": [layer], "pattern": bytes(config["n_layers"])}
+    stack = {"hidden": 1, "kinds": [layer], "pattern": alike(config["n_layers"])}
     return Model.from_numbers(row["model"], {"decoder": stack})
 
 
@@ -45,7 +53,7 @@ def cache(row: Row) -> list[Query]:
         raise NotCovered(f"kv_dtype {config['kv_dtype']!r}")
     # With attention over data-parallel ranks each rank has whole tokens of its own.
     ranks = 1 if config.get("dp_attention") else config.get("tp", 1)
-    profile = PROFILES[row["framework"].split(" ")[0]]
+    profile = PROFILES[by(row).split(" ")[0]]
     estimate = ask(
         cells(row),
         mode="generate",
@@ -79,9 +87,9 @@ def log(row: Row) -> list[Query]:
     memory = re.search(r"\(([\d.]+) GiB\)", row["hardware"])
     if memory is None:
         raise NotCovered(f"no memory known of {row['hardware']!r}")
-    old = re.search(r"vLLM 0\.[0-8]\.", row["framework"]) is not None
+    old = re.search(r"vllm 0\.[0-8]\.", by(row)) is not None
     estimate = ask(
-        row["model"],
+        model_of(row),
         mode="generate",
         profile="vllm-0.6" if old else "vllm",
         tp=config["tp"],
