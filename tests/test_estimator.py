@@ -36,6 +36,56 @@ def test_known_models_have_numbers(name: str) -> None:
     assert models.known(name.rpartition("/")[2].upper()).name == name
 
 
+# Billions of parameters as the Hub's pages count them (of safetensors' headers), towers and
+# layers that predict further tokens left out.
+PUBLISHED = {
+    "Qwen1.5-0.5B": 0.464, "Qwen1.5-1.8B": 1.8368, "Qwen1.5-4B": 3.9504, "Qwen1.5-7B": 7.7213,
+    "Qwen1.5-14B": 14.1673, "Qwen1.5-32B": 32.5122, "Qwen1.5-72B": 72.2879,
+    "Qwen1.5-110B": 111.21, "DeepSeek-R1-Distill-Qwen-1.5B": 1.7771,
+    "Qwen3-Coder-480B-A35B-Instruct": 480.155, "Mistral-7B-v0.3": 7.248,
+    "Ministral-8B-Instruct-2410": 8.0198, "Codestral-22B-v0.1": 22.2472,
+    "Mistral-Large-Instruct-2407": 122.61, "gemma-3-270m": 0.2681, "gemma-3-1b-pt": 0.9999,
+    "Phi-4-mini-instruct": 3.836, "granite-3.1-2b-base": 2.5335, "granite-3.1-8b-base": 8.1708,
+    "Yi-9B": 8.8294, "internlm2-1_8b": 1.8891, "internlm2-7b": 7.7377, "internlm2-20b": 19.8611,
+    "internlm3-8b-instruct": 8.8041, "Baichuan-7B": 7.0006, "chatglm2-6b": 6.2436,
+    "glm-4-9b": 9.3999, "GLM-4-9B-0414": 9.4001, "GLM-4-32B-0414": 32.5659,
+    "GLM-4.5-Air": 106.852, "GLM-4.5": 352.798, "falcon-180B": 179.522, "falcon-rw-1b": 1.3116,
+    "Falcon3-1B-Base": 1.6694, "Falcon3-3B-Base": 3.2278, "Falcon3-7B-Base": 7.4557,
+    "Falcon3-10B-Base": 10.3057, "mpt-7b": 6.6493, "mpt-30b": 29.9573, "OLMo-1B-hf": 1.1768,
+    "OLMo-7B-hf": 6.8881, "OLMo-2-0425-1B": 1.4849, "OLMo-2-1124-7B": 7.2987,
+    "OLMo-2-1124-13B": 13.7162, "OLMo-2-0325-32B": 32.2343, "Olmo-3-1025-7B": 7.298,
+    "Olmo-3-1125-32B": 32.2335, "starcoder2-3b": 3.0304, "starcoder2-7b": 7.1739,
+    "starcoder2-15b": 15.9575, "starcoder": 15.5175, "starcoderbase-1b": 1.1372,
+    "starcoderbase-3b": 3.0438, "starcoderbase-7b": 7.3274, "opt-350m": 0.3312,
+    "gpt-neox-20b": 20.5546, "RedPajama-INCITE-Base-3B-v1": 2.7759,
+    "RedPajama-INCITE-7B-Base": 6.8572, "gpt2-medium": 0.3548, "gpt2-large": 0.774,
+    "distilgpt2": 0.0819, "t5-small": 0.0605, "t5-base": 0.2229, "flan-t5-small": 0.077,
+    "flan-t5-base": 0.2476, "flan-t5-large": 0.7832, "flan-t5-xl": 2.8498,
+    "flan-t5-xxl": 11.1353, "bert-base-cased": 0.1083, "roberta-base": 0.1246,
+    "roberta-large": 0.3554, "xlm-roberta-base": 0.278, "xlm-roberta-large": 0.5599,
+    "all-MiniLM-L6-v2": 0.0227, "vit-base-patch16-224": 0.0866, "vit-large-patch16-224": 0.3043,
+    "Minitron-4B-Base": 4.1911, "Nemotron-4-340B-Base": 341.021, "mamba-130m-hf": 0.1291,
+    "mamba-370m-hf": 0.3715, "mamba-790m-hf": 0.7932, "mamba-1.4b-hf": 1.3722,
+    "Mamba-Codestral-7B-v0.1": 7.2854, "c4ai-command-r-v01": 34.9808,
+    "c4ai-command-r-plus": 103.811, "aya-expanse-8b": 8.0281, "stablelm-2-1_6b": 1.6445,
+    "stablelm-3b-4e1t": 2.7954, "EXAONE-4.0-1.2B": 1.2794, "EXAONE-4.0-32B": 32.0033,
+    "deepseek-llm-67b-base": 67.4248, "deepseek-coder-1.3b-base": 1.3465,
+    "deepseek-coder-6.7b-base": 6.7405, "deepseek-coder-33b-base": 33.343,
+    "DeepSeek-V2": 235.742, "Kimi-K2-Instruct": 1026.41, "CodeLlama-7b-hf": 6.7386,
+    "CodeLlama-13b-hf": 13.016, "CodeLlama-70b-hf": 68.9769, "SOLAR-10.7B-v1.0": 10.7315,
+    "h2o-danube2-1.8b-base": 1.8312, "h2o-danube3-4b-base": 3.9621, "salamandra-2b": 2.2535,
+    "salamandra-7b": 7.7681, "Llama-4-Scout-17B-16E": 107.77,
+    "Llama-4-Maverick-17B-128E": 400.713, "MiniMax-M2": 228.69, "Jamba-v0.1": 51.5703,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_known_models_have_the_published_parameters(name: str) -> None:
+    # Vision transformers and BERT count their classifier; the pages' digits end at 1e5.
+    want = PUBLISHED[name]
+    assert models.known(name).parameters / 1e9 == pytest.approx(want, rel=6e-4, abs=6e-5)
+
+
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe"])
 def test_parameters_are_those_transformers_builds(kind: str) -> None:
     transformers = oracle("transformers")
@@ -52,6 +102,8 @@ def test_parameters_are_those_transformers_builds(kind: str) -> None:
 REMEMBERING: dict[str, dict[str, Any]] = {
     "mamba": {"state_size": 16},
     "mamba2": {"state_size": 16, "num_heads": 8, "head_dim": 16, "n_groups": 2, "expand": 2},
+    "jamba": {"num_key_value_heads": 2, "num_experts": 4, "intermediate_size": 96,
+              "mamba_dt_rank": 4, "attn_layer_period": 4, "attn_layer_offset": 2},
     "recurrent_gemma": {"num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 192},
     "qwen3_next": {
         "head_dim": 32, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
@@ -95,13 +147,71 @@ def test_parameters_of_models_that_see(kind: str, name: str) -> None:
     assert models.model(config.to_dict()).parameters == want
 
 
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("glm4_moe", {"n_routed_experts": 4, "n_shared_experts": 1, "use_qk_norm": True}),
+        ("llama4_text", {"intermediate_size_mlp": 160, "interleave_moe_layer_step": 2}),
+        ("minimax_m2", {}),
+        ("olmo3", {"layer_types": ["sliding_attention", "full_attention"] * 2}),
+        ("falcon", {"multi_query": False, "parallel_attn": False, "bias": True, "alibi": True}),
+    ],
+)
+def test_parameters_of_further_families(kind: str, more: dict[str, Any]) -> None:
+    transformers, torch = oracle("transformers"), oracle("torch")
+    small: dict[str, Any] = {**LLAMA, "head_dim": 32, "num_local_experts": 4, **more}
+    small |= {"num_experts_per_tok": 1, "moe_intermediate_size": 96, "model_type": kind}
+    if kind == "falcon":  # computes it
+        del small["head_dim"]
+    try:
+        config = transformers.AutoConfig.for_model(**small)
+    except ValueError:
+        pytest.skip(f"this transformers has no {kind}")
+    with torch.device("meta"):
+        module = transformers.AutoModelForCausalLM.from_config(config)
+    want = sum(p.numel() for p in module.parameters())
+    assert models.model(config.to_dict()).parameters == want
+
+
 def test_names_are_known_whatever_they_add() -> None:
     for name, full in {
         "Qwen/Qwen2.5-7B-Instruct-AWQ": "Qwen/Qwen2.5-7B",
         "qwen3-30b-a3b-instruct-2507-fp8": "Qwen/Qwen3-30B-A3B",
         "deepseek-ai/DeepSeek-R1": "deepseek-ai/DeepSeek-V3",
+        "llama3_8b": "meta-llama/Meta-Llama-3-8B",
+        "Llama 3.1 70B": "meta-llama/Llama-3.1-70B",
+        "qwen-1_8b": "Qwen/Qwen-1_8B",
+        "unsloth/llama-3-8b-bnb-4bit": "meta-llama/Meta-Llama-3-8B",
+        "RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16": "meta-llama/Meta-Llama-3-8B",
+        "NousResearch/Hermes-3-Llama-3.1-8B": "meta-llama/Meta-Llama-3-8B",
+        "EleutherAI/pythia-6.9b-deduped": "EleutherAI/pythia-6.9b",
     }.items():
         assert models.known(name).name == full
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/llama-3.1-8b-vision", "b/llama-3.1-8b-draft-1b", "c/llama", "d/7b", "e/eagle-7b"],
+)
+def test_a_name_within_another_model_is_not_taken_for_it(name: str) -> None:
+    with pytest.raises(ValueError, match="no model is known as"):
+        models.known(name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("num_hidden_layers", 10**9, "num_hidden_layers is 1000000000, not between 0 and 1024"),
+        ("num_hidden_layers", "32", "num_hidden_layers is '32', not a whole number"),
+        ("hidden_size", -4096, "hidden_size is -4096, not between"),
+        ("hidden_size", 4096.5, "hidden_size is 4096.5, not a whole number"),
+        ("vocab_size", 1 << 60, "vocab_size is 1152921504606846976, not between"),
+        ("num_key_value_heads", True, "num_key_value_heads is True, not a whole number"),
+    ],
+)
+def test_absurd_configs_name_the_field(field: str, value: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        models.model({**LLAMA, field: value})
 
 
 def test_there_are_forty_model_types() -> None:

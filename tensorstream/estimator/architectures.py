@@ -145,10 +145,11 @@ def falcon(config: Config) -> Numbers:
     if not grouped and not config.get("multi_query", True):
         kv_heads = heads
     bias = int(bool(config.get("bias")))
+    parallel = int(bool(config.get("parallel_attn", True)))
     layer = {
         "heads": heads, "kv_heads": kv_heads, "head_dim": _share(hidden, heads),
         "fused_qkv": 1, "qkv_bias": bias, "out_bias": bias, "mlp_bias": bias, "gated": 0,
-        "norms": 2 if grouped else 1, "parallel": int(bool(config.get("parallel_attn", True))),
+        "norms": 2 if grouped or not parallel else 1, "parallel": parallel,
         "ffn": pick(config, "ffn_hidden_size", default=4 * hidden),
     }  # fmt: skip
     own = {"norm": "layer", "norm_bias": 1, "tied": True}
@@ -293,6 +294,35 @@ def families() -> dict[str, Callable[[Config], Numbers]]:
     return {**FAMILIES, **hybrids.HYBRIDS, **with_towers}
 
 
+# Fields that are whole numbers in every config, and the largest that one may be: what a core's
+# stack holds, and what a dimension does (csrc/estimate/estimate.h).
+_DEPTHS = (
+    "num_hidden_layers", "num_layers", "n_layer", "n_layers", "depth", "num_decoder_layers",
+    "encoder_layers", "decoder_layers",
+)  # fmt: skip
+_WIDTHS = (
+    "hidden_size", "n_embd", "d_model", "num_attention_heads", "n_head", "n_heads", "num_heads",
+    "num_key_value_heads", "head_dim", "intermediate_size", "moe_intermediate_size",
+    "shared_expert_intermediate_size", "ffn_dim", "d_ff", "d_kv", "n_inner", "vocab_size",
+    "num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok",
+    "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim",
+)  # fmt: skip
+_MOST = dict.fromkeys(_DEPTHS, 1024) | dict.fromkeys(_WIDTHS, 1 << 31)
+
+
+def _check(config: Config) -> None:
+    """Raise ValueError naming the first field that is no number, negative or absurd."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check(value)
+        if name not in _MOST or value is None or isinstance(value, (list, tuple)):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} is {value!r}, not a whole number")
+        if not 0 <= value <= _MOST[name]:
+            raise ValueError(f"{name} is {value}, not between 0 and {_MOST[name]}")
+
+
 def numbers(config: Config) -> Numbers:
     """The numbers of an architecture.
 
@@ -309,4 +339,5 @@ def numbers(config: Config) -> Numbers:
             f"unknown model type {kind!r}.{names.near(kind, known)} "
             f"Known: {', '.join(sorted(known))}"
         )
+    _check(config)
     return dialects.apply(config, known[kind](config))

@@ -133,6 +133,11 @@ def deepseek(config: Config) -> Numbers:
         "qkv_bias": _flag(config, "attention_bias"),
         "out_bias": _flag(config, "attention_bias"),
     }
+    return _first_dense(config, dense)
+
+
+def _first_dense(config: Config, dense: Numbers) -> Numbers:
+    """A decoder whose first layers are dense and the others have experts, some shared."""
     shared = _first(config, "moe_intermediate_size") * _first(config, "n_shared_experts")
     sparse = _experts(config, dense, shared_ffn=shared)
     count = _first(config, "num_hidden_layers")
@@ -161,6 +166,12 @@ def glm(config: Config) -> Numbers:
     return _model(config, _layer(config, fused_gate=1, qkv_bias=bias, norms=norms))
 
 
+def glm4_moe(config: Config) -> Numbers:
+    """GLM-4.5: DeepSeek's experts behind grouped attention."""
+    bias = {"qkv_bias": _flag(config, "attention_bias")}
+    return _first_dense(config, _layer(config, qk_norm=_flag(config, "use_qk_norm"), **bias))
+
+
 def gpt2(config: Config) -> Numbers:
     """GPT-2 and StarCoder 1 (gpt_bigcode), whose key and value have one head."""
     layer = _layer(config, fused_qkv=1, **_BIASED)
@@ -180,6 +191,29 @@ def gpt_oss(config: Config) -> Numbers:
 def gptj(config: Config) -> Numbers:
     layer = _layer(config, mlp_bias=1, gated=0, norms=1, parallel=1)
     return _model(config, layer, head_bias=1, **_NORMED)
+
+
+def internlm2(config: Config) -> Numbers:
+    """InternLM2, as its own code on the Hub has it: query, key and value in one matrix."""
+    return _model(config, _layer(config, fused_qkv=1))
+
+
+def llama4(config: Config) -> Numbers:
+    """Llama 4's decoder: experts with a shared one in every n-th layer, wider MLPs between."""
+    width = _first(config, "intermediate_size")
+    dense = _layer({**config, "intermediate_size": _first(config, "intermediate_size_mlp")})
+    sparse = _experts({**config, "moe_intermediate_size": width}, dense, shared_ffn=width)
+    step = _first(config, "interleave_moe_layer_step")
+    model = _model(config, dense)
+    count = len(model["decoder"]["pattern"])
+    pattern = bytes(int((i + 1) % max(step, 1) == 0) for i in range(count))
+    model["decoder"] |= {"kinds": [dense, sparse], "pattern": pattern}
+    return model
+
+
+def minimax_m2(config: Config) -> Numbers:
+    own = {**config, "moe_intermediate_size": None}
+    return _model(config, _experts(own, _layer(config, qk_norm=2)))
 
 
 def mixtral(config: Config) -> Numbers:
@@ -280,17 +314,22 @@ DECODERS: dict[str, Callable[[Config], Numbers]] = {
     "gemma3_text": gemma3,
     "glm": glm,
     "glm4": glm,
+    "glm4_moe": glm4_moe,
     "gpt2": gpt2,
     "gpt_bigcode": gpt2,
     "gpt_oss": gpt_oss,
     "gptj": gptj,
     "granite": gated,
+    "internlm2": internlm2,
+    "llama4_text": llama4,
+    "minimax_m2": minimax_m2,
     "ministral": gated,
     "mixtral": mixtral,
     "mpt": mpt,
     "nemotron": nemotron,
     "olmo": olmo,
     "olmo2": olmo2,
+    "olmo3": olmo2,
     "olmoe": olmoe,
     "opt": opt,
     "smollm3": gated,

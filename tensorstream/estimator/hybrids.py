@@ -54,6 +54,36 @@ def mamba2(config: Config) -> Numbers:
     return decoder(config, [layer], [0] * depth(config), tied=False)
 
 
+def jamba(config: Config) -> Numbers:
+    """Jamba: Mamba with one layer of attention in a period, experts in every second layer."""
+    scan = mamba({**config, **{new: config.get(old) for old, new in _JAMBA.items()}})
+    linear = {**scan["decoder"]["kinds"][0], "norms": 2, "mlp": "dense"}
+    # The step, B and C are normed.
+    linear |= {"ffn": pick(config, "intermediate_size")}
+    linear["extra"] = linear["dt_rank"] + 2 * linear["state_dim"]
+    full = {**attention(config), "ffn": linear["ffn"]}
+    kinds = [linear, moe(config, linear), full, moe(config, full)]
+
+    def turn(i: int, name: str, offset: int, period: int) -> int:
+        start = config.get(f"{name}_layer_offset", offset)
+        return int(i % (config.get(f"{name}_layer_period") or period) == start)
+
+    pattern = [
+        2 * turn(i, "attn", 4, 8) + turn(i, "expert", 1, 2) for i in range(depth(config))
+    ]
+    return decoder(config, kinds, pattern, tied=False)
+
+
+# Names that Jamba has for what Mamba's config names.
+_JAMBA = {
+    "mamba_d_state": "state_size",
+    "mamba_d_conv": "conv_kernel",
+    "mamba_expand": "expand",
+    "mamba_dt_rank": "time_step_rank",
+    "_": "intermediate_size",
+}
+
+
 def qwen3_next(config: Config) -> Numbers:
     """Qwen3-Next: three layers of the gated delta rule, then one of gated attention."""
     full = attention(config, qk_norm=1, query_gate=1)
@@ -99,6 +129,7 @@ def recurrent_gemma(config: Config) -> Numbers:
 
 
 HYBRIDS: dict[str, Callable[[Config], Numbers]] = {
+    "jamba": jamba,
     "mamba": mamba,
     "mamba2": mamba2,
     "qwen3_next": qwen3_next,

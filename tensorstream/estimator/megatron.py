@@ -37,6 +37,10 @@ GIB = 1 << 30
 MAX_TOKENS = 16384  # DynamicInferenceContext.DEFAULT_MAX_TOKENS
 
 
+# Layers of a stack, and so stages of a pipeline (csrc/estimate/estimate.h).
+MOST_LAYERS = 1024
+
+
 class Arguments:
     """Megatron's arguments by name, spelled either way.
 
@@ -57,7 +61,14 @@ class Arguments:
         found = self._given.get(name, fallback)
         if found is None:
             raise ValueError(f"Megatron's arguments lack {name!r}")
-        return int(found)
+        try:
+            made = int(found)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{name} is {found!r}, not a whole number") from None
+        most = MOST_LAYERS if "layers" in name or "pipeline" in name else 1 << 40
+        if not -1 <= made <= most:
+            raise ValueError(f"{name} is {made}, more than {most} or negative")
+        return made
 
     def real(self, name: str, fallback: float) -> float:
         return float(self._given.get(name, fallback))
@@ -165,14 +176,14 @@ def frequency(text: str, layers: int) -> list[int]:
 
     A number n stands for every n-th layer; else a list, or ``([0]*1+[1]*15)``.
     """
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"[1-9]\d*", text):
         return [int(i % int(text) == 0) for i in range(layers)]
     if not re.fullmatch(r"[\[\]()*+,\s\d]+", text):
         raise ValueError(f"moe-layer-freq {text!r} is no list of zeros and ones")
     pattern = [
         int(one)
         for part, times in re.findall(r"\[([\d,\s]+)\](?:\s*\*\s*(\d+))?", text)
-        for one in [*ast.literal_eval(f"({part},)")] * int(times or 1)
+        for one in [*ast.literal_eval(f"({part},)")] * min(int(times or 1), layers + 1)
     ]
     if len(pattern) != layers:
         raise ValueError(f"moe-layer-freq {text!r} tells of {len(pattern)} of {layers} layers")
@@ -181,10 +192,15 @@ def frequency(text: str, layers: int) -> list[int]:
 
 def unroll(layout: str) -> list[str]:
     """--pipeline-model-parallel-layout: ``Et*3|(tt|)*6mL`` as its stages."""
+
+    def repeat(part: str, times: str) -> str:
+        if len(part) * int(times) > 4 * MOST_LAYERS:
+            raise ValueError(f"pipeline-model-parallel-layout repeats {part!r} {times} times")
+        return part * int(times)
+
     while found := re.search(r"\(([^()]*)\)\*(\d+)", layout):
-        layout = layout.replace(found[0], found[1] * int(found[2]), 1)
-    layout = re.sub(r"(\w)\*(\d+)", lambda m: m[1] * int(m[2]), layout)
-    return layout.split("|")
+        layout = layout.replace(found[0], repeat(found[1], found[2]), 1)
+    return re.sub(r"(\w)\*(\d+)", lambda m: repeat(m[1], m[2]), layout).split("|")
 
 
 def chunks(args: Arguments, pattern: list[int]) -> list[list[int | None]]:

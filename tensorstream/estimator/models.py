@@ -69,14 +69,22 @@ def _short_names() -> dict[str, str]:
 
 # What names add to a model without changing its numbers: tuning, date, number format.
 _SUFFIX = re.compile(
-    r"[-_.](instruct|chat|base|hf|it|pt|thinking|pretrained|reranker|embedding|fp8|fp16|bf16|awq"
-    r"|gptq|int4|int8|4bit|8bit|bnb|gguf|\d{4}|v\d+(\.\d+)*)$"
+    r"[-_. ](instruct|chat|base|hf|it|pt|thinking|pretrained|reranker|embedding|fp8|fp16|bf16"
+    r"|awq|gptq|int4|int8|4bit|8bit|bit|bnb|gguf|quantized|dynamic|\d{4}|v\d+(\.\d+)*"
+    r"|[qw][248](a(8|16))?([-_][k0-9][-_a-z0-9]*)?|nf4|mxfp4|nvfp4|mlx|unsloth|sft|dpo|rlhf)$"
 )
+# Words that say that a name is of another architecture than the known name within it.
+_OTHER = frozenset((
+    "vl", "vision", "visual", "omni", "audio", "speech", "tts", "asr", "ocr", "clip", "embed",
+    "moe", "mamba", "distill", "distilled", "draft", "drafter", "eagle", "eagle3", "medusa",
+    "mtp", "minitron", "pruned", "reward", "classifier",
+))  # fmt: skip
+_SIZE = re.compile(r"(\d+x)?\d+(\.\d+)?[bm]|a\d+(\.\d+)?b")
 
 
 def _readings(name: str) -> Iterator[str]:
     """A name, its last part, and both without what does not change the numbers."""
-    word = name.lower()
+    word = name.lower().strip()
     while True:
         yield word
         yield word.rpartition("/")[2]
@@ -86,14 +94,58 @@ def _readings(name: str) -> Iterator[str]:
         word = shorter
 
 
+def _squeezed(word: str) -> tuple[str, str]:
+    """A name's last part without what people put between its words.
+
+    A line between two digits is a point in ``Qwen-1_8B`` and nothing in ``llama3_8b``.
+    """
+    tail = re.sub(r"^meta[-_ ]", "", word.rpartition("/")[2])
+    pointed = re.sub(r"(?<=\d)_(?=\d)", ".", tail)
+    return re.sub(r"[-_ ]", "", pointed), re.sub(r"[-_ ]", "", tail)
+
+
+@functools.cache
+def _squeezed_names() -> dict[str, str]:
+    return {_squeezed(word)[0]: full for word, full in _short_names().items()}
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[-_ ]", name.lower().rpartition("/")[2]) if word]
+
+
+def _within(name: str) -> str | None:
+    """The longest known name that stands in a longer one, as a fine-tune's does.
+
+    None where a further size, or a word such as "vision", says that it is another model.
+    """
+    words, best, most = _words(name), None, 1
+    for word, full in _short_names().items():
+        known = _words(word)
+        if len(known) <= most or not any(_SIZE.fullmatch(part) for part in known):
+            continue
+        for at in range(len(words) - len(known) + 1):
+            rest = words[:at] + words[at + len(known) :]
+            other = any(part in _OTHER or _SIZE.fullmatch(part) for part in rest)
+            if words[at : at + len(known)] == known and not other:
+                best, most = full, len(known)
+    return best
+
+
 def known(name: str) -> Model:
     """A model of the catalogue, by its Hub id or the part after the slash, in any case.
+
+    What says nothing of the numbers may stand behind it or around it, as in names of
+    fine-tunes and quantised copies; the model's own name is then that of the catalogue.
 
     Raises:
         ValueError: not in the catalogue; the sentence names the near one.
     """
-    spellings = _short_names()
+    spellings, squeezed = _short_names(), _squeezed_names()
     full = next((spellings[word] for word in _readings(name) if word in spellings), None)
+    for word in _readings(name):
+        pointed, plain = _squeezed(word)
+        full = full or squeezed.get(pointed) or squeezed.get(plain)
+    full = full or _within(name)
     if full is None:
         raise ValueError(
             f"no model is known as {name!r}.{names.near(name, spellings)} "
