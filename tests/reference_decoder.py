@@ -284,17 +284,18 @@ def decode(frame: bytes, blocks: dict[str, tuple[int, int]], base: bytes = b"") 
     contents, data = b"", bytearray()
     at = front_size + (table_size if table_at == front_size else 0)
     for i in range(count):
-        offset, stored_hash, content_hash, stored, zero = struct.unpack_from(
+        offset, stored_hash, content_hash, stored, own = struct.unpack_from(
             "<QQQII", table, 32 * i
         )
-        require(offset == at and stored % 64 == 0 and zero == 0, f"row {i} of the table")
+        require(offset == at and stored % 64 == 0, f"row {i} of the table")
+        require(own == 0 or (own == 1 and kind == DELTA), f"flag of chunk {i}")
         at += stored
         chunk = frame[offset : offset + stored]
         require(xxh3(chunk) == stored_hash, f"stored bytes of chunk {i}")
         some = min(per_chunk, elements - i * per_chunk)
         unpacked_size = some // block_elements * block_bytes
         part = chunk_bytes(chunk, dtype, some, unpacked_size)
-        if kind == DELTA:
+        if kind == DELTA and not own:
             below = base[len(data) : len(data) + len(part)]
             part = bytes(a ^ b for a, b in zip(part, below, strict=True))
         require(xxh3(part) == content_hash, f"unpacked bytes of chunk {i}")

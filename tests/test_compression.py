@@ -217,6 +217,22 @@ def test_a_difference_needs_its_base() -> None:
         ts.compress(array, base=np.zeros(9000, np.float32))
 
 
+def test_chunks_that_differ_from_the_base_as_a_whole() -> None:
+    """They are stored as they are, and need no base."""
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal(8192, np.float32)
+    array = base.copy()
+    array[::100] += 1.0
+    array[4096:] = rng.standard_normal(4096, np.float32)
+    frame = ts.compress(array, base=base, chunk=2048)
+    assert len(frame) < 0.7 * array.nbytes
+    assert same_bits(ts.decompress(frame, base=base), array)
+    read = reference_decoder.decode(bytes(frame), BLOCKS, base.tobytes())
+    assert read.data == array.tobytes()
+    alone = ts.compress(array[4096:], base=base[4096:], chunk=2048)
+    assert same_bits(ts.decompress(alone), array[4096:])
+
+
 # ---- what is refused ---------------------------------------------------------------------
 
 

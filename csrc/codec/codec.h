@@ -79,7 +79,8 @@ enum {
 
 typedef enum {
     TS_FRAME_PLAIN,
-    TS_FRAME_DELTA, /* chunks hold the difference (XOR) to a base tensor */
+    TS_FRAME_DELTA, /* chunks hold the difference (XOR) to a base tensor where
+                       that is smaller, else their elements */
     TS_FRAME_SAME,  /* no chunks: the bytes are those of the base tensor */
 } ts_frame_kind;
 
@@ -122,6 +123,7 @@ typedef struct {
     uint32_t bytes;    /* unpacked */
     uint64_t hash;     /* XXH3 of the stored bytes */
     uint64_t content;  /* XXH3 of the unpacked bytes */
+    bool differs;      /* it is a difference: to unpack it takes the base */
 } ts_frame_chunk;
 
 /* Is this the beginning of a frame?  size bytes are there. */
@@ -174,7 +176,7 @@ enum {
 };
 
 /* Unpack chunk i of a frame from its stored bytes.  out takes chunk.bytes;
- * base holds the same range of the base tensor when the frame is a DELTA.
+ * base holds the same range of the base tensor when the chunk is a difference.
  * Never reads outside stored and base, never writes outside out; its content
  * is unspecified after an error, which names the chunk. */
 ts_status ts_frame_unpack(const ts_frame *frame, uint64_t chunk,
@@ -208,7 +210,8 @@ typedef struct {
     uint32_t chunk_elements; /* 0: TS_FRAME_CHUNK */
     const char *base_name;   /* of the tensor that DELTA and SAME refer to */
     size_t base_size;
-    uint64_t base_digest;    /* ts_frame_digest of its bytes, same chunks */
+    uint64_t base_digest;    /* ts_frame_digest of its bytes, same chunks; of a
+                                DELTA also by ts_frame_writer_base */
 } ts_frame_spec;
 
 typedef struct ts_frame_writer ts_frame_writer;
@@ -222,10 +225,13 @@ uint32_t ts_frame_writer_bound(const ts_frame_writer *writer); /* bytes that a
 typedef struct {
     uint32_t elements, size; /* size is what is stored */
     uint64_t hash, content;  /* as in ts_frame_chunk */
+    uint64_t below;          /* XXH3 of the base's bytes, of a DELTA */
+    bool differs;
 } ts_frame_row;
 
 /* Pack `elements` elements; only the last chunk has fewer than the others.
- * room is at least the bound.  The writer is only read. */
+ * room is at least the bound.  A chunk of a DELTA is packed both ways, and the
+ * smaller one is kept.  The writer is only read. */
 ts_status ts_frame_pack(const ts_frame_writer *writer, const uint8_t *in,
                         const uint8_t *base, uint32_t elements, uint8_t *out,
                         size_t room, ts_frame_row *row, ts_packer *packer,
@@ -234,6 +240,15 @@ ts_status ts_frame_pack(const ts_frame_writer *writer, const uint8_t *in,
 /* The next chunk in order: where its stored bytes belong within the frame. */
 ts_status ts_frame_add(ts_frame_writer *writer, const ts_frame_row *row,
                        uint64_t *offset, ts_error *error);
+
+/* Of a DELTA whose base was not known as a whole: its digest, before the
+ * finish. */
+void ts_frame_writer_base(ts_frame_writer *writer, uint64_t digest);
+
+/* A DELTA none of whose chunks is a difference becomes PLAIN, before the
+ * finish.  Its chunks belong *by bytes before the places they were given,
+ * because the base's name is gone.  False, and nothing done, for others. */
+bool ts_frame_forget_base(ts_frame_writer *writer, uint64_t *by);
 
 /* Bytes of the frame when no further chunk is added, table included. */
 uint64_t ts_frame_writer_size(const ts_frame_writer *writer);

@@ -243,7 +243,7 @@ static const uint8_t *row_of(const ts_frame *frame, uint64_t chunk)
     return frame->table + chunk * TS_FRAME_ROW;
 }
 
-/* A row: u64 offset, u64 hash, u64 content, u32 size, u32 zero. */
+/* A row: u64 offset, u64 hash, u64 content, u32 size, u32 flags. */
 ts_frame_chunk ts_frame_find(const ts_frame *frame, uint64_t chunk)
 {
     const ts_frame_info *info = &frame->info;
@@ -254,6 +254,8 @@ ts_frame_chunk ts_frame_find(const ts_frame *frame, uint64_t chunk)
         .content = ts_load_u64(row + 16),
         .size = ts_load_u32(row + 24),
         .first = chunk * info->chunk_elements,
+        .differs = info->kind == TS_FRAME_DELTA
+                && ts_load_u32(row + 28) != TS_FRAME_OWN,
     };
 
     found.elements =
@@ -261,6 +263,19 @@ ts_frame_chunk ts_frame_find(const ts_frame *frame, uint64_t chunk)
     found.bytes = found.elements / ts_dtype_block_count(info->dtype)
                 * ts_dtype_block_size(info->dtype);
     return found;
+}
+
+/* What is not known is not guessed. */
+static ts_status check_flags(const ts_frame *frame, uint64_t chunk,
+                             ts_error *error)
+{
+    uint32_t most = frame->info.kind == TS_FRAME_DELTA ? TS_FRAME_OWN : 0;
+    uint32_t flags = ts_load_u32(row_of(frame, chunk) + 28);
+
+    if (flags <= most) return TS_OK;
+    return ts_fail(error, TS_FORMAT,
+                   "chunk %llu has the flags %u, up to %u are known",
+                   (unsigned long long)chunk, flags, most);
 }
 
 /* Chunks lie one behind the other, without a gap, in their place. */
@@ -286,6 +301,7 @@ static ts_status check_rows(const ts_frame *frame, ts_error *error)
                            (unsigned long long)at,
                            (unsigned long long)ts_min(
                                end - at, ts_frame_bound(chunk.bytes)));
+        TS_TRY(check_flags(frame, i, error));
         at += chunk.size;
     }
     if (at == end) return TS_OK;
@@ -477,16 +493,14 @@ static ts_status unpack(const ts_frame *frame, const ts_frame_chunk *chunk,
                         const uint8_t *base, uint8_t *out, unsigned how,
                         ts_packer *packer, ts_error *error)
 {
-    bool delta = frame->info.kind == TS_FRAME_DELTA;
-
-    if (delta && base == NULL && chunk->bytes > 0)
+    if (chunk->differs && base == NULL && chunk->bytes > 0)
         return ts_fail(error, TS_ARGUMENT, "the base tensor is needed");
     TS_TRY(check_stored(chunk, stored, stored_size, how, error));
     TS_TRY(ts_chunk_unpack(frame->info.dtype, stored, stored_size,
                            chunk->elements, out,
-                           (how & TS_UNPACK_BYPASS) != 0 && !delta, packer,
-                           error));
-    if (!delta) return TS_OK;
+                           (how & TS_UNPACK_BYPASS) != 0 && !chunk->differs,
+                           packer, error));
+    if (!chunk->differs) return TS_OK;
     add_base(base, out, chunk->bytes);
     return check_content(chunk, out, how, error);
 }
@@ -545,13 +559,13 @@ static ts_status unpack_range(const ts_frame *frame,
                        chunk->bytes);
     (void)ts_dtype_bytes(frame->info.dtype, first - chunk->first, &from);
     (void)ts_dtype_bytes(frame->info.dtype, count, &size);
-    if (frame->info.kind == TS_FRAME_DELTA && base == NULL && size > 0)
+    if (chunk->differs && base == NULL && size > 0)
         return ts_fail(error, TS_ARGUMENT, "the base tensor is needed");
     TS_TRY(check_stored(chunk, stored, stored_size, how, error));
     TS_TRY(ts_chunk_unpack(frame->info.dtype, stored, stored_size,
                            chunk->elements, whole, false, packer, error));
     if (size > 0) memcpy(out, whole + from, (size_t)size);
-    if (frame->info.kind == TS_FRAME_DELTA) add_base(base, out, (size_t)size);
+    if (chunk->differs) add_base(base, out, (size_t)size);
     return TS_OK;
 }
 

@@ -10,6 +10,7 @@ enum {
     TS_FRAME_ALIGN = 64, /* of chunks, their sizes, front, table, frame */
     TS_FRAME_ROW = 32,   /* bytes of a row of the table */
     TS_FRAME_VERSION = 1,
+    TS_FRAME_OWN = 1, /* flag of a row in a DELTA: the chunk's own elements */
 };
 
 /* Where things are in the head. */

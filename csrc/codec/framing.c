@@ -11,6 +11,7 @@ struct ts_frame_writer {
     bool growing;        /* shape[0] was unknown */
     bool finished;
     uint64_t added;      /* chunks */
+    uint64_t differing;  /* of them, those that need the base */
     uint64_t elements;   /* in them */
     uint64_t at;         /* where the next chunk belongs */
     uint64_t room;       /* rows that the table has room for */
@@ -161,17 +162,32 @@ uint64_t ts_frame_writer_size(const ts_frame_writer *writer)
 
 /* ---- chunks ----------------------------------------------------------- */
 
-/* What is packed in the place of the elements. */
-static ts_status difference(const uint8_t *in, const uint8_t *base,
-                            size_t size, ts_packer *packer,
-                            const uint8_t **out, ts_error *error)
+/* The difference, and then the elements themselves in the memory that held it:
+ * the smaller of both.  Nothing is smaller than a chunk of equal bytes, which
+ * is what two equal chunks differ by. */
+static ts_status pack_difference(const ts_frame_info *info, const uint8_t *in,
+                                 const uint8_t *base, size_t bytes,
+                                 uint8_t *out, ts_frame_row *row,
+                                 ts_packer *packer, ts_error *error)
 {
-    uint8_t *made = ts_packer_part(packer, size);
+    size_t bound = (size_t)ts_frame_bound(bytes);
+    uint8_t *other = ts_packer_part(packer, bound);
+    uint32_t size;
 
-    if (made == NULL)
-        return ts_fail(error, TS_NOMEM, "cannot allocate %zu bytes", size);
-    for (size_t i = 0; i < size; i++) made[i] = in[i] ^ base[i];
-    *out = made;
+    if (other == NULL)
+        return ts_fail(error, TS_NOMEM, "cannot allocate %zu bytes", bound);
+    row->below = ts_xxh3_of(base, bytes);
+    row->differs = true;
+    for (size_t i = 0; i < bytes; i++) other[i] = in[i] ^ base[i];
+    TS_TRY(ts_chunk_pack(info->mode, info->dtype, other, row->elements, out,
+                         &row->size, packer, error));
+    if (row->size == TS_FRAME_ALIGN) return TS_OK;
+    TS_TRY(ts_chunk_pack(info->mode, info->dtype, in, row->elements, other,
+                         &size, packer, error));
+    if (row->size < size) return TS_OK;
+    memcpy(out, other, size);
+    row->size = size;
+    row->differs = false;
     return TS_OK;
 }
 
@@ -197,12 +213,14 @@ ts_status ts_frame_pack(const ts_frame_writer *writer, const uint8_t *in,
         return ts_fail(error, TS_ARGUMENT,
                        "a base belongs to every chunk of a DELTA frame and to "
                        "no other");
-    row->elements = elements;
-    row->content = ts_xxh3_of(in, (size_t)bytes);
+    *row = (ts_frame_row){
+        .elements = elements, .content = ts_xxh3_of(in, (size_t)bytes)};
     if (base != NULL)
-        TS_TRY(difference(in, base, (size_t)bytes, packer, &in, error));
-    TS_TRY(ts_chunk_pack(info->mode, info->dtype, in, elements, out,
-                         &row->size, packer, error));
+        TS_TRY(pack_difference(info, in, base, (size_t)bytes, out, row, packer,
+                               error));
+    else
+        TS_TRY(ts_chunk_pack(info->mode, info->dtype, in, elements, out,
+                             &row->size, packer, error));
     row->hash = ts_xxh3_of(out, row->size);
     return TS_OK;
 }
@@ -241,11 +259,46 @@ ts_status ts_frame_add(ts_frame_writer *writer, const ts_frame_row *row,
     ts_put_u64(at + 8, row->hash);
     ts_put_u64(at + 16, row->content);
     ts_put_u32(at + 24, row->size);
+    if (writer->info.kind == TS_FRAME_DELTA && !row->differs)
+        ts_put_u32(at + 28, TS_FRAME_OWN);
+    writer->differing += row->differs;
     *offset = writer->at;
     writer->at += row->size;
     writer->elements += row->elements;
     writer->added++;
     return TS_OK;
+}
+
+void ts_frame_writer_base(ts_frame_writer *writer, uint64_t digest)
+{
+    writer->info.base_digest = digest;
+    ts_put_u64(writer->front + TS_HEAD_BASE_DIGEST, digest);
+}
+
+bool ts_frame_forget_base(ts_frame_writer *writer, uint64_t *by)
+{
+    ts_frame_info *info = &writer->info;
+    uint64_t before = info->front_size;
+
+    if (info->kind != TS_FRAME_DELTA || writer->differing > 0
+        || writer->finished)
+        return false;
+    memset(writer->front + info->base_offset, 0, info->base_size);
+    info->kind = TS_FRAME_PLAIN;
+    info->base_size = 0;
+    ts_frame_writer_base(writer, 0);
+    writer->front[TS_HEAD_KIND] = TS_FRAME_PLAIN;
+    ts_put_u16(writer->front + TS_HEAD_BASE_SIZE, 0);
+    info->front_size =
+        (uint32_t)ts_round_up(info->base_offset, TS_FRAME_ALIGN);
+    *by = before - info->front_size;
+    for (uint64_t i = 0; i < writer->added; i++) {
+        uint8_t *row = writer->table + i * TS_FRAME_ROW;
+        ts_put_u64(row, ts_load_u64(row) - *by);
+        ts_put_u32(row + 28, 0);
+    }
+    writer->at -= *by;
+    return true;
 }
 
 /* ---- finish ----------------------------------------------------------- */

@@ -377,6 +377,94 @@ static void a_difference_to_a_base(void)
     free(it.bytes);
 }
 
+static void fill_with_noise(uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)(i * i * 2654435761u >> 24);
+}
+
+/* Half of the tensor is the base's but for some bits, the rest has nothing to
+ * do with it. */
+static void chunks_that_do_not_differ_less_are_their_own(void)
+{
+    uint64_t shape = 8 * 4096;
+    ts_frame_spec spec = {.dtype = TS_BF16, .kind = TS_FRAME_DELTA,
+                          .mode = TS_PACK_FAST, .ndim = 1, .shape = &shape,
+                          .chunk_elements = 4096, .base_name = "w",
+                          .base_size = 1};
+    uint8_t *base = malloc(2 * shape);
+    ts_frame *frame;
+    fill_with_noise(base, 2 * shape);
+    memcpy(base, plain, shape);
+    for (size_t i = 0; i < shape; i += 100) base[i] ^= 1;
+    memcpy(base, plain, 8192); /* the first is quite the same */
+    CHECK_OK(ts_frame_digest(base, 2 * shape, 8192, &spec.base_digest, error));
+    file it = written(&spec, base, shape);
+    CHECK_OK(ts_frame_open_bytes(it.bytes, it.size, true, &frame, error));
+    CHECK(ts_frame_find(frame, 0).size == 64);
+    for (uint64_t i = 0; i < 8; i++)
+        CHECK(ts_frame_find(frame, i).differs == (i < 4));
+    CHECK_OK(ts_decompress(frame, it.bytes, base, 2, 0, made, error));
+    CHECK(memcmp(made, plain, 2 * shape) == 0);
+    /* The others do without it. */
+    ts_packer *packer;
+    ts_frame_chunk chunk = ts_frame_find(frame, 6);
+    CHECK_OK(ts_packer_new(&packer, error));
+    CHECK_OK(ts_frame_unpack(frame, 6, it.bytes + chunk.offset, chunk.size,
+                             NULL, made, 0, packer, error));
+    CHECK(memcmp(made, plain + 6 * 8192, 8192) == 0);
+    ts_packer_free(packer);
+    ts_frame_free(frame);
+    free(it.bytes);
+    free(base);
+}
+
+/* What is written then is the plain frame, to the byte. */
+static void a_base_of_no_use_is_forgotten(void)
+{
+    uint64_t shape = 3 * 4096;
+    char name[200] = {[0 ... 198] = 'n'};
+    ts_frame_spec spec = {.dtype = TS_BF16, .mode = TS_PACK_FAST, .ndim = 1,
+                          .shape = &shape, .chunk_elements = 4096};
+    file wanted = written(&spec, NULL, shape);
+    ts_frame_writer *writer;
+    ts_packer *packer;
+    ts_frame_ends ends;
+    uint8_t *room = calloc(1, LARGEST), *noise = malloc(3 * 8192);
+    uint64_t by = 0, from = 0;
+    fill_with_noise(noise, 3 * 8192);
+    spec.kind = TS_FRAME_DELTA;
+    spec.base_name = name;
+    spec.base_size = 199;
+    CHECK_OK(ts_packer_new(&packer, error));
+    CHECK_OK(ts_frame_writer_new(&spec, &writer, error));
+    for (unsigned i = 0; i < 3; i++) {
+        uint8_t stored[16384];
+        ts_frame_row row;
+        uint64_t offset;
+        CHECK_OK(ts_frame_pack(writer, plain + i * 8192, noise + i * 8192,
+                               4096, stored, sizeof stored, &row, packer,
+                               error));
+        CHECK(!row.differs);
+        CHECK_OK(ts_frame_add(writer, &row, &offset, error));
+        memcpy(room + offset, stored, row.size);
+        if (i == 0) from = offset;
+    }
+    CHECK(ts_frame_forget_base(writer, &by));
+    CHECK(by == 192);
+    memmove(room + from - by, room + from, LARGEST - from);
+    CHECK_OK(ts_frame_finish(writer, &ends, error));
+    memcpy(room, ends.front, ends.front_size);
+    memcpy(room + ends.table_offset, ends.table, ends.table_size);
+    CHECK(ends.size == wanted.size);
+    CHECK(memcmp(room, wanted.bytes, wanted.size) == 0);
+    ts_frame_writer_free(writer);
+    ts_packer_free(packer);
+    free(wanted.bytes);
+    free(noise);
+    free(room);
+}
+
 static void the_same_as_a_base(void)
 {
     uint64_t shape[2] = {30, 100};
@@ -530,6 +618,8 @@ int main(int count, char **arguments)
     RUN(rows_that_do_not_fill_the_shape);
     RUN(parts_of_a_chunk);
     RUN(a_difference_to_a_base);
+    RUN(chunks_that_do_not_differ_less_are_their_own);
+    RUN(a_base_of_no_use_is_forgotten);
     RUN(the_same_as_a_base);
     RUN(digests_find_each_other);
     RUN(any_flipped_bit_is_found);
