@@ -4,6 +4,7 @@
  * also carries .filename, .tensor and .offset for programs. */
 #include "state.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* A str of our own bytes, or None for "". */
@@ -76,16 +77,24 @@ static PyObject *type_of(ts_state *state, ts_status status)
     }
 }
 
+/* An OSError with a file name and without a number would print as "None". */
+static int errno_of(const ts_error *error)
+{
+    if (error->os_errno != 0) return error->os_errno;
+    return error->status == TS_CHANGED ? ESTALE : 0;
+}
+
 PyObject *ts_py_raise(ts_state *state, const ts_error *error)
 {
     PyObject *type = type_of(state, error->status);
+    int os_errno = errno_of(error);
     PyObject *text = text_of(error);
     PyObject *exception = NULL;
 
     if (text == NULL) return NULL;
     /* OSError chooses its own subclass from errno: FileNotFoundError ... */
-    if (error->os_errno != 0)
-        exception = PyObject_CallFunction(type, "iO", error->os_errno, text);
+    if (os_errno != 0)
+        exception = PyObject_CallFunction(type, "iO", os_errno, text);
     else
         exception = PyObject_CallFunctionObjArgs(type, text, NULL);
     Py_DECREF(text);
