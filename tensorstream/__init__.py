@@ -165,7 +165,7 @@ def __dir__() -> list[str]:
 def open(
     source: str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module,
     *,
-    base: Checkpoint | None = None,
+    base: Any = None,
     verify: bool = True,
 ) -> Checkpoint:
     """Open a checkpoint by what is in it; reads and checks its headers only.

@@ -124,9 +124,9 @@ class Checkpoint:
     use one checkpoint.
     """
 
-    def __init__(
-        self, source: Any, *, base: Checkpoint | None = None, verify: bool = True
-    ) -> None:
+    def __init__(self, source: Any, *, base: Any = None, verify: bool = True) -> None:
+        if base is not None and not isinstance(base, Checkpoint):
+            base = Checkpoint(base)
         below = base.catalog if base is not None else None
         self._begin(source, *open_catalog(source, below), base, not verify)
 
@@ -251,6 +251,11 @@ class Checkpoint:
     def format(self) -> str:
         """safetensors, shards, gguf, torch, npy, npz or memory."""
         return self.catalog.format
+
+    @property
+    def label(self) -> str:
+        """What it was opened from, for people: the path, or what is in memory."""
+        return self._label
 
     @property
     def files(self) -> list[str]:

@@ -300,6 +300,11 @@ def _add_converting(parser: argparse.ArgumentParser) -> None:
         "--compression", choices=("fast", "portable", "small", "raw"),
         help="without loss, in safetensors",
     )  # fmt: skip
+    group.add_argument(
+        "--base", metavar="CHECKPOINT",
+        help="what it differs little from: with --compression only the difference is written, "
+        "where that is smaller",
+    )  # fmt: skip
     group.add_argument("--shard-size", metavar="SIZE", help="several files and an index")
     group.add_argument(
         "--metadata", action="append", type=_pair, metavar="KEY=TEXT", help="more metadata"
@@ -835,7 +840,8 @@ def run_convert(args: argparse.Namespace) -> int:
             checkpoint, args.target, **_filters(args), format=args.format, dtype=args.dtype,
             quantize=_quantize_rules(args.quantize), compression=args.compression,
             shard_size=args.shard_size, metadata=dict(args.metadata or ()), budget=args.budget,
-            threads=args.threads, engine=args.engine, progress=_progress(args), record=record,
+            threads=args.threads, engine=args.engine, base=args.base, progress=_progress(args),
+            record=record,
         )  # fmt: skip
     if args.json:
         found = {**done._asdict(), "path": os.fspath(done.path)}
@@ -856,6 +862,8 @@ def _print_conversion(done: Conversion, args: argparse.Namespace) -> None:
         "holding": f"{plural(done.tensors, 'tensor')}, {done.parameters:,} parameters: {kinds}",
         "digest": done.digest,
     }
+    if args.base is not None:
+        lines["over"] = f"{shown(args.base)}: {plural(done.differences, 'tensor')} differ"
     print(shown(args.source))
     print(facts(lines.items()))
 

@@ -40,7 +40,7 @@ _F8_SCHEMES = {"e4m3": "F8_E4M3", "e5m2": "F8_E5M2"}
 # Keys that are of a file, not of the model in it.
 _OF_THE_FILE = (
     "split.no", "split.count", "split.tensors.count", "tensorstream.padding",
-    "tensorstream.frames", "tensorstream.bytes",
+    "tensorstream.frames", "tensorstream.bytes", "tensorstream.base",
 )  # fmt: skip
 # general.file_type of a model that is mostly of a dtype: llama.cpp's llama_ftype.
 _FILE_TYPES = {
@@ -66,6 +66,7 @@ class Conversion(NamedTuple):
         seconds: that it took.
         dtypes: how many tensors of each dtype the target has.
         digest: of all that was written; see `registry.Entry`.
+        differences: how many tensors are differences to the base.
     """
 
     path: pathlib.Path
@@ -77,6 +78,7 @@ class Conversion(NamedTuple):
     seconds: float
     dtypes: dict[str, int]
     digest: str
+    differences: int = 0
 
     @property
     def rate(self) -> float:
@@ -423,6 +425,7 @@ def convert(
     metadata: Mapping[str, Any] | None = None,
     budget: Size = "256MiB",
     threads: int | None = None,
+    base: Any = None,
     engine: str = "auto",
     progress: Any = False,
     record: bool | str | os.PathLike[str] = False,
@@ -449,6 +452,7 @@ def convert(
         metadata: more of it, or other values.
         budget: bytes for everything on the way, at least 8 MiB.
         threads, engine: that read, as in `Checkpoint.stream`; `threads` also compress.
+        base: a checkpoint that the target holds differences to; see `create`.
         progress: as in `Checkpoint.stream`.
         record: True adds it to the registry in the user's state folder, a path to that one.
 
@@ -481,7 +485,7 @@ def convert(
         steps = steps_of(ckpt, rows, router, keep_ties=kind != "npz")
         out = Writer(
             target, format=format, metadata=metadata, compression=compression,
-            shard_size=shard_size, budget=share, threads=threads, digests=True,
+            shard_size=shard_size, budget=share, threads=threads, base=base, digests=True,
         )  # fmt: skip
         begun = time.perf_counter()
         with out:
@@ -490,7 +494,8 @@ def convert(
             _Pump(ckpt, out, steps, chosen, progress).run()
         done = _conversion(out, steps, time.perf_counter() - begun)
         if record is not False:
-            _record(ckpt, done, dtype, quantize, compression, record)
+            asked = {"dtype": dtype, "quantize": quantize, "compression": compression}
+            _record(ckpt, done, {**asked, "base": _name_of(base)}, record)
         return done
     finally:
         if ckpt is not source:
@@ -512,16 +517,25 @@ def _conversion(out: Writer, steps: list[Step], seconds: float) -> Conversion:
         seconds=seconds,
         dtypes=dtypes,
         digest=registry.digest_of(out.digests()),
+        differences=out.differences(),
     )
 
 
+def _name_of(base: Any) -> str | None:
+    if base is None:
+        return None
+    label = base.label if isinstance(base, Checkpoint) else base
+    return str(label) if isinstance(label, (str, os.PathLike)) else "arrays in memory"
+
+
 def _record(
-    ckpt: Checkpoint, done: Conversion, dtype: Any, quantize: Quantize,
-    compression: str | None, record: bool | str | os.PathLike[str],
+    ckpt: Checkpoint, done: Conversion, asked: dict[str, Any],
+    record: bool | str | os.PathLike[str],
 ) -> None:  # fmt: skip
+    quantize = asked["quantize"]
     if isinstance(quantize, Mapping):
-        quantize = " ".join(f"{name}:{scheme or 'none'}" for name, scheme in quantize.items())
-    asked = {"dtype": dtype, "quantize": quantize, "compression": compression}
+        rules = (f"{name}:{scheme or 'none'}" for name, scheme in quantize.items())
+        asked["quantize"] = " ".join(rules)
     files = ckpt.catalog.files()
     entry = registry.Entry(
         source=", ".join(sorted({os.path.abspath(one["path"]) for one in files}))

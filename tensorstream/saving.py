@@ -185,6 +185,7 @@ class Writer:
         shard_size: Size | None = None,
         budget: Size = DEFAULT_BUDGET,
         threads: int | None = None,
+        base: Any = None,
         digests: bool = False,
     ) -> None:
         place = pathlib.Path(path).expanduser()
@@ -206,6 +207,10 @@ class Writer:
             "digests": digests, "compression": compression, "threads": threads or 0,
             "budget": size - self._copy,
         }  # fmt: skip
+        self._below: Checkpoint | None = None
+        self._owns_below = False
+        if base is not None:
+            self._go_over(base)
         self.metadata = dict(metadata or {})
         if self.format == "safetensors":
             self.metadata.setdefault("format", "pt")  # transformers asks for it
@@ -218,7 +223,38 @@ class Writer:
         self._open: TensorWriter | None = None
         self._closed = False
         # Now, so that a path that cannot be written is told at once.
-        self._shards.append(self._new_shard())
+        try:
+            self._shards.append(self._new_shard())
+        except BaseException:
+            self._leave_base()
+            raise
+
+    def _go_over(self, base: Any) -> None:
+        """Write differences to this checkpoint."""
+        if self.compression is None:
+            raise ValueError("base= is for compressed files: say compression='fast' as well")
+        self._owns_below = not isinstance(base, Checkpoint)
+        self._below = Checkpoint(base) if self._owns_below else base
+        if self._below.format != "memory":
+            self._spare(map(pathlib.Path, self._below.files))
+        name = os.fsencode(os.path.basename(self._below.label)).decode("utf-8", "replace")
+        self._options |= {"base": self._below.catalog, "base_name": name}
+
+    def _spare(self, files: Iterable[pathlib.Path]) -> None:
+        """What is below must still be there afterwards."""
+        gone = {os.path.realpath(path) for path in [self._base, *_old_shards(self._base)]}
+        for path in files:
+            if os.path.realpath(path) in gone:
+                self._leave_base()
+                raise ValueError(
+                    f"{self._base} would take the place of its own base, {path}; write "
+                    "beside it"
+                )
+
+    def _leave_base(self) -> None:
+        if self._below is not None and self._owns_below:
+            self._below.close()
+        self._below = None
 
     def _new_shard(self) -> _core.Writer:
         return _core.Writer(self._base, self.format, **self._options)
@@ -338,8 +374,12 @@ class Writer:
         return {
             name: f"{digest:016x}"
             for core in self._shards
-            for name, _, _, _, digest, _ in core.rows()
+            for name, _, _, _, digest, *_ in core.rows()
         }
+
+    def differences(self) -> int:
+        """How many tensors were written as differences to the base."""
+        return sum(differs for core in self._shards for *_, differs in core.rows())
 
     def close(self) -> None:
         """Put the file in place; a second call does nothing.
@@ -363,12 +403,14 @@ class Writer:
             self.abort()
             raise
         self._closed = True
+        self._leave_base()
 
     def abort(self) -> None:
         """Give up: nothing is left of it, and the old file is as it was."""
         self._closed = True
         for core in self._shards:
             core.close()
+        self._leave_base()
 
     def _publish(self) -> None:
         old = _old_shards(self._base)
@@ -557,6 +599,7 @@ def create(
     shard_size: Size | None = None,
     budget: Size = DEFAULT_BUDGET,
     threads: int | None = None,
+    base: Any = None,
 ) -> Writer:
     """Begin a checkpoint whose tensors come one after the other, larger than memory if need be.
 
@@ -574,12 +617,18 @@ def create(
             an index.  Of folders the default is 5GB, of files none.
         budget: bytes for buffers, at least 1 MiB; 4 MiB with compression.
         threads: that compress, besides the one that writes; None is one a core, 1 none.
+        base: a checkpoint that this one differs little from, whatever `open` takes or an open
+            one: a fine-tune's, say.  What has a tensor of the same name, dtype and shape
+            there is written as the difference (XOR), chunk by chunk where that is smaller,
+            and opens with `ts.open(path, base=...)` only.  Needs compression.
 
     Returns:
         A `Writer`, to be used in a `with` block.
 
     Raises:
-        ValueError: an unknown format; shards of another one than safetensors.
+        ValueError: an unknown format; shards of another one than safetensors; a base without
+            compression, that the new file would replace, or that holds differences itself.
+        BudgetError: the budget is too small to unpack the base beside packing.
         OSError: the folder is not there or not writable.
 
     >>> with ts.create("new.safetensors") as out:
@@ -590,7 +639,7 @@ def create(
     """
     return Writer(
         path, metadata=metadata, format=format, compression=compression,
-        shard_size=shard_size, budget=budget, threads=threads,
+        shard_size=shard_size, budget=budget, threads=threads, base=base,
     )  # fmt: skip
 
 
@@ -605,11 +654,12 @@ def save(
     tied: str = "once",
     budget: Size = DEFAULT_BUDGET,
     threads: int | None = None,
+    base: Any = None,
 ) -> pathlib.Path:
     """Write arrays to a checkpoint, which appears whole or not at all.
 
     Args:
-        path, metadata, format, compression, shard_size, budget, threads: see `create`.
+        path, metadata, format, compression, shard_size, budget, threads, base: see `create`.
         tensors: a mapping of names to arrays (nested ones become dotted names), a
             torch.nn.Module, or an iterable of (name, array), of which one at a time is held.
         tied: "once": of arrays on the same memory in a mapping only the first is written, and
@@ -631,7 +681,7 @@ def save(
     named = _named_arrays(tensors)
     with create(
         path, metadata=metadata, format=format, compression=compression,
-        shard_size=shard_size, budget=budget, threads=threads,
+        shard_size=shard_size, budget=budget, threads=threads, base=base,
     ) as out:  # fmt: skip
         if isinstance(named, dict):
             ties = tied_arrays(named) if tied == "once" and out.format != "npz" else {}
@@ -719,6 +769,7 @@ def load(
     dtype: Any = None,
     budget: Size = DEFAULT_BUDGET,
     threads: int | None = None,
+    base: Any = None,
     engine: str = "auto",
     progress: Any = False,
 ) -> dict[str, Array]:
@@ -730,6 +781,7 @@ def load(
         dtype: None keeps each tensor's own (quantised blocks come as float32); "float32",
             "float16", "bfloat16", "float64" convert floating-point tensors.
         budget: for reading, besides the arrays themselves.
+        base: where compressed differences find what they differ from; see `open`.
         threads, engine, progress: as in `Checkpoint.stream`.
 
     Returns:
@@ -743,7 +795,7 @@ def load(
 
     >>> arrays = ts.load("model.safetensors", layers=range(2))
     """
-    ckpt = source if isinstance(source, Checkpoint) else Checkpoint(source)
+    ckpt = source if isinstance(source, Checkpoint) else Checkpoint(source, base=base)
     try:
         selection = Selection(kinds, layers, include, exclude, regex, where, names)
         rows = selection.rows(ckpt, ckpt.catalog)

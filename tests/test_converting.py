@@ -438,6 +438,12 @@ def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(["registry", "--path", str(noted)]) == 0
     out = capsys.readouterr().out
     assert "2 checkpoints encoded" in out and "x.gguf" in out and "small" in out
+    words[1] = str(tmp_path / "y.safetensors")
+    words[2] = str(tmp_path / "z.safetensors")
+    assert cli.main([*words, "--compression", "fast", "--base", words[1]]) == 0
+    assert f"{words[1]}: 3 tensors differ" in capsys.readouterr().out
+    assert cli.main([*words, "--base", words[1]]) == 2
+    assert "base= is for compressed files" in capsys.readouterr().err
     assert cli.main(["convert", str(source), str(tmp_path / "x.doc")]) == 2
     assert "suffix '.doc'" in capsys.readouterr().err
 
@@ -487,3 +493,31 @@ def test_records_of_many_at_once(tmp_path: pathlib.Path) -> None:
         children.append(child)
     assert all(os.waitpid(child, 0)[1] == 0 for child in children)
     assert len(registry.read(noted)) == 40
+
+
+def test_over_a_base(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {f"w.{i}": rng.standard_normal((300, 256), np.float32) for i in range(3)}
+    base = ts.save(tmp_path / "base.npz", weights)
+    tuned = {name: value.copy() for name, value in weights.items()}
+    tuned["w.0"][::30] *= 1.5
+    source = ts.save(tmp_path / "tuned.gguf", {**tuned, "new": np.ones(9, np.float32)})
+    done = ts.convert(
+        source, tmp_path / "over.safetensors", compression="fast", base=base,
+        record=tmp_path / "registry.json",
+    )  # fmt: skip
+    assert done.differences == 3 and done.ratio < 0.1
+    loaded = ts.load(done.path, base=base)
+    assert all(np.array_equal(loaded[name], tuned[name]) for name in tuned)
+    assert f"base={base}" in (tmp_path / "registry.json").read_text()
+    # In another dtype nothing is in common, and nothing of the base is asked for.
+    done = ts.convert(
+        source, tmp_path / "half.safetensors", compression="fast", base=base, dtype="float16"
+    )
+    assert done.differences == 0
+    assert np.array_equal(ts.load(done.path)["w.1"], weights["w.1"].astype(np.float16))
+    # And back from over the base into a file of its own.
+    with ts.open(tmp_path / "over.safetensors", base=base) as ckpt:
+        back = ts.convert(ckpt, tmp_path / "alone.safetensors")
+    assert "tensorstream.base" not in ts.open(back.path).metadata
+    assert np.array_equal(ts.load(back.path)["w.0"], tuned["w.0"])

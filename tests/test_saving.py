@@ -451,6 +451,202 @@ def test_shards_go_by_bytes(tmp_path: pathlib.Path) -> None:
         tensor.write(np.zeros((2, 24), np.uint8))
 
 
+# -- over a base -----------------------------------------------------------------------------
+
+
+def _model(rows: int = 512) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    weights = {
+        f"layers.{i}.a.name.that.makes.the.front.longer.than.a.line.weight": (
+            rng.standard_normal((rows, 512), np.float32) * 0.02
+        ).astype(ml_dtypes.bfloat16)
+        for i in range(4)
+    }
+    return {**weights, "norm": rng.standard_normal(3000, np.float32), "tiny": np.arange(9)}
+
+
+def _tuned(base: dict[str, Any]) -> dict[str, Any]:
+    """Some bits of the first two, half of the third, all of the fourth are others."""
+    rng = np.random.default_rng(4)
+    tuned = {name: value.copy() for name, value in base.items()}
+    weights = list(tuned.values())[:4]
+    for one in weights[:3]:
+        one.view(np.uint16)[rng.random(one.shape) < 0.02] ^= 1
+    half = len(weights[2]) // 2
+    weights[2][half:] = rng.standard_normal(weights[2][half:].shape).astype(weights[2].dtype)
+    weights[3][:] = rng.standard_normal(weights[3].shape).astype(weights[3].dtype)
+    return {**tuned, "new": np.full((3, 1000), 7.5)}
+
+
+def _assert_equal(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        assert same(found[name], array), name
+
+
+@pytest.mark.parametrize("kind", ["plain", "compressed", "sharded", "memory", "open"])
+def test_only_what_differs_from_a_base(tmp_path: pathlib.Path, kind: str) -> None:
+    arrays = _model()
+    tuned = _tuned(arrays)
+    base: Any = arrays
+    if kind != "memory":
+        base = ts.save(
+            tmp_path / "base.safetensors", arrays,
+            compression="fast" if kind == "compressed" else None,
+            shard_size="600KB" if kind == "sharded" else None,
+        )  # fmt: skip
+    if kind == "open":
+        base = ts.open(base)
+    alone = ts.save(tmp_path / "alone.safetensors", tuned, compression="fast")
+    path = ts.save(tmp_path / "over.safetensors", tuned, compression="fast", base=base)
+    third = alone.stat().st_size / 4
+    assert path.stat().st_size < 1.7 * third, "two of four tensors nearly vanish, half of one"
+    _assert_equal(ts.load(path, base=base), tuned)
+    with ts.open(path, base=base) as ckpt:
+        assert ckpt.verify().ok
+        names = list(tuned)
+        assert same(ckpt.read(names[2], slice(250, 260)), tuned[names[2]][250:260]), (
+            "own and not"
+        )
+        called = {"memory": "arrays in memory", "sharded": "base.safetensors.index.json"}
+        wanted = called.get(kind, "base.safetensors")
+        assert ckpt.metadata["tensorstream.base"] == wanted
+
+
+def test_a_frozen_tensor_takes_a_line_a_chunk(tmp_path: pathlib.Path) -> None:
+    base = {"w": np.random.default_rng(0).standard_normal((1024, 1024), np.float32)}
+    path = ts.save(tmp_path / "same.safetensors", base, compression="fast", base=base)
+    assert path.stat().st_size < 4096 + 8 * (64 + 32) + 256
+    _assert_equal(ts.load(path, base=base), base)
+
+
+def test_a_base_of_no_use_changes_nothing(tmp_path: pathlib.Path) -> None:
+    """To the byte the file that is written without it, which opens without it."""
+    tensors = _model()
+    rng = np.random.default_rng(9)
+    others = {
+        name: rng.integers(0, 256, value.nbytes, np.uint8).view(value.dtype)
+        for name, value in tensors.items()
+    }
+    others = {name: value.reshape(tensors[name].shape) for name, value in others.items()}
+    others["norm"] = others["norm"][:2999]  # another shape
+    alone = ts.save(tmp_path / "alone.safetensors", tensors, compression="small")
+    path = ts.save(tmp_path / "over.safetensors", tensors, compression="small", base=others)
+    assert path.read_bytes() == alone.read_bytes()
+    _assert_equal(ts.load(path), tensors)
+
+
+def test_differences_by_rows_shards_and_ties(tmp_path: pathlib.Path) -> None:
+    base = _model()
+    tuned = _tuned(base)
+    names = list(tuned)
+    tuned["tied"] = tuned[names[0]]
+    path = ts.save(
+        tmp_path / "s.safetensors", tuned, compression="fast", base=base, shard_size="400KB"
+    )
+    assert path.name.endswith(".index.json")
+    _assert_equal(ts.load(path, base=base), tuned)
+    with ts.create(tmp_path / "r.safetensors", compression="fast", base=base) as out:
+        with out.tensor(names[0], "bfloat16", tuned[names[0]].shape) as tensor:
+            for row in tuned[names[0]]:
+                tensor.write(row)
+        with out.tensor(names[1], "bfloat16", (None, 512)) as tensor:  # no shape to compare
+            tensor.write(tuned[names[1]])
+        out.tie("tied", names[0])
+    assert out.path.stat().st_size < tuned[names[1]].nbytes
+    loaded = ts.load(out.path, base=base)
+    for name in (names[0], names[1], "tied"):
+        assert same(loaded[name], tuned[name])
+
+
+def test_a_base_that_is_not_there_or_not_it(tmp_path: pathlib.Path) -> None:
+    base = _model()
+    name = next(iter(base))
+    path = ts.save(tmp_path / "t.safetensors", _tuned(base), compression="fast", base=base)
+    inner = rf"{path}: tensor '{name}': .*"
+    with pytest.raises(ValueError, match=inner + rf"from '{name}' of arrays in memory: open"):
+        ts.load(path)
+    wrong = {key: value.copy() for key, value in base.items()}
+    wrong[name].view(np.uint16)[300, 7] ^= 1
+    plain = ts.save(tmp_path / "wrong.safetensors", wrong)
+    with pytest.raises(ts.CorruptionError, match=inner + rf"not the one.*'{name}' of {plain}"):
+        ts.load(path, base=plain)
+    packed = ts.save(tmp_path / "packed.safetensors", wrong, compression="fast")
+    with pytest.raises(ts.FormatError, match=inner + rf"it refers to a '{name}' of other"):
+        ts.load(path, base=packed)
+    with pytest.raises(ValueError, match=r"what differs from arrays in memory, in 'layers\.0"):
+        ts.save(tmp_path / "x.safetensors", base, compression="fast", base=path)
+    with pytest.raises(ValueError, match=r"say compression='fast' as well"):
+        ts.save(tmp_path / "x.safetensors", base, base=base)
+    with pytest.raises(FileNotFoundError):
+        ts.save(tmp_path / "x.safetensors", base, compression="fast", base=tmp_path / "none")
+    with pytest.raises(ts.BudgetError, match=r"the base has chunks of 262144 bytes"):
+        ts.save(
+            tmp_path / "x.safetensors", base, compression="fast", base=packed, budget="4MiB"
+        )
+    assert not (tmp_path / "x.safetensors").exists() and not left_over(tmp_path)
+
+
+@pytest.mark.parametrize("shard_size", [None, "600KB"])
+def test_a_checkpoint_spares_its_base(tmp_path: pathlib.Path, shard_size: Any) -> None:
+    base = _model()
+    path = ts.save(tmp_path / "m.safetensors", base, shard_size=shard_size)
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match=r"would take the place of its own base"):
+        ts.save(
+            tmp_path / "link" / "m.safetensors", _tuned(base), compression="fast", base=path
+        )
+    (tmp_path / "link").unlink()
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
+def test_a_base_that_is_cut_short_meanwhile(tmp_path: pathlib.Path) -> None:
+    base = _model()
+    path = ts.save(tmp_path / "base.safetensors", base)
+    name = list(base)[3]
+    with (
+        pytest.raises(ts.ChangedError, match=rf"{path}: tensor '{name}': "),
+        ts.create(tmp_path / "t.safetensors", compression="fast", base=path) as out,
+    ):
+        os.truncate(path, 100_000)
+        out.write(name, base[name])
+    assert os.listdir(tmp_path) == ["base.safetensors"]
+
+
+def test_a_base_stays_within_the_budget(tmp_path: pathlib.Path) -> None:
+    """96 MiB over as much, compressed, and the process grows by 24 and 4 at most."""
+    script = pathlib.Path(__file__).parent / "isolated" / "over.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, '{"budget": "24MiB"}'],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(ts.__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["bytes"] == 96 << 20 and told["ratio"] < 0.1
+    assert told["extra"] <= 28 << 20
+
+
+def test_killed_over_a_base(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(1)
+    base = ts.save(
+        tmp_path / "base.safetensors",
+        {f"t.{i}": rng.integers(0, 1 << 20, (40, 50), np.int32) for i in range(5)},
+    )
+    (tmp_path / "new").mkdir()
+    script = pathlib.Path(__file__).parent / "isolated" / "killed.py"
+    options = json.dumps({"base": str(base), "compression": "fast"})
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "new", "80", options],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(ts.__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["old"] >= 8 and told["new"] >= 8, f"{told}: the moments were not all kinds"
+
+
 # -- shards ------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,8 @@ ts_status ts_draft_reveal(ts_draft *draft, uint32_t row,
  * front of each. */
 ts_status ts_framed_adopt(ts_file *file, ts_draft *draft, uint32_t first,
                           ts_error *error);
+/* Can a difference refer to it?  Its bytes are its own and lie in order. */
+bool ts_framed_may_be_base(const ts_tensor *row);
 /* Find the bases of differences and repeats, once all rows are there: in the
  * draft's own catalog, then in the one below it (NULL is fine). */
 ts_status ts_framed_resolve(ts_draft *draft, ts_catalog *own,

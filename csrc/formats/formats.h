@@ -58,6 +58,8 @@ typedef struct {
     /* What a difference, or a repeat, refers to; no name for a plain frame. */
     ts_name base_name;
     uint64_t base_digest;
+    ts_name base_file;    /* what the file calls the checkpoint below it, for
+                             messages */
     bool is_delta;        /* XOR to the base; else it is the base's bytes */
     const struct ts_catalog *home; /* that holds the base: the row's own, or
                                       the one it was opened over; NULL when
@@ -133,6 +135,8 @@ typedef struct ts_catalog ts_catalog;
 #define TS_FRAMES_VERSION "1"
 /* And one by which it says how many bytes they are unpacked. */
 #define TS_FRAMES_BYTES "tensorstream.bytes"
+/* And one by which it names the checkpoint that it holds differences to. */
+#define TS_FRAMES_BASE "tensorstream.base"
 
 typedef struct {
     ts_catalog *base; /* where differences find their bases; retained; may be
@@ -205,6 +209,11 @@ typedef struct {
     ts_pack_mode mode;
     int threads;     /* 0: one a core */
     uint64_t budget; /* bytes, for chunks that are being packed */
+    /* Over this checkpoint, unless NULL: what has a tensor of the same name,
+     * dtype and shape there is written as a difference to it, chunk by chunk
+     * where that is smaller.  Retained. */
+    ts_catalog *base;
+    const char *base_name; /* what the new file calls it; set when base is */
 } ts_writer_options;
 
 ts_status ts_writer_new(const char *path, const ts_writer_options *options,
@@ -250,10 +259,13 @@ typedef struct {
     uint64_t size, stored; /* bytes of elements, bytes in the file */
     uint64_t digest;       /* of a frame: ts_frame_digest; else XXH3 or 0 */
     bool repeats;          /* the bytes of another one in the file */
+    bool differs;          /* a difference to the base */
 } ts_writer_row;
 uint32_t ts_writer_count(const ts_writer *writer);
 ts_writer_row ts_writer_row_of(const ts_writer *writer, uint32_t row);
 uint64_t ts_writer_size(const ts_writer *writer); /* of the file so far */
 const char *ts_writer_path(const ts_writer *writer);
+
+#include "unpacking.h"
 
 #endif

@@ -25,8 +25,19 @@ static ts_status check_carrier(const ts_tensor *row, ts_error *error)
                       ts_dtype_name(row->dtype), row->ndim);
 }
 
-static ts_framing framing_of(const ts_tensor *row, const ts_frame_info *info,
-                             const uint8_t *front)
+/* Lies in the draft's arena, as all its metadata does. */
+static ts_name base_file(const ts_draft *draft)
+{
+    static const char unknown[] = "another checkpoint";
+    const ts_value *value = ts_draft_find_value(draft, TS_FRAMES_BASE);
+
+    if (value == NULL || value->kind != TS_VALUE_STRING)
+        return (ts_name){unknown, sizeof unknown - 1};
+    return (ts_name){(const char *)value->bytes, (size_t)value->size};
+}
+
+static ts_framing framing_of(const ts_draft *draft, const ts_tensor *row,
+                             const ts_frame_info *info, const uint8_t *front)
 {
     return (ts_framing){
         .digest = info->digest,
@@ -36,6 +47,7 @@ static ts_framing framing_of(const ts_tensor *row, const ts_frame_info *info,
         .base_name = {(const char *)front + info->base_offset,
                       info->kind == TS_FRAME_PLAIN ? 0 : info->base_size},
         .base_digest = info->base_digest,
+        .base_file = base_file(draft),
         .is_delta = info->kind == TS_FRAME_DELTA,
     };
 }
@@ -51,7 +63,7 @@ static ts_status adopt(ts_file *file, ts_draft *draft, uint32_t number,
     TS_TRY(ts_file_read(file, row->offset, front,
                         (size_t)ts_min(row->size, sizeof front), error));
     TS_TRY(ts_frame_look(front, row->size, &info, error));
-    ts_framing frame = framing_of(row, &info, front);
+    ts_framing frame = framing_of(draft, row, &info, front);
     ts_tensor facts = {
         .dtype = info.dtype,
         .file = row->file,
@@ -109,8 +121,22 @@ static const ts_tensor *find_base(ts_catalog *own, ts_catalog *below,
     return ts_catalog_tensor(frame->home, frame->base);
 }
 
+bool ts_framed_may_be_base(const ts_tensor *row)
+{
+    return !refers(row) && row->strides == NULL
+        && (row->storage == TS_STORED || row->storage == TS_FRAMED);
+}
+
+/* A repeat of a difference in the same checkpoint is that difference. */
+static bool may_repeat(const ts_tensor *row, const ts_tensor *base,
+                       const ts_catalog *own)
+{
+    return !row->frame->is_delta && row->frame->home == own
+        && refers(base) && base->frame->is_delta;
+}
+
 static ts_status check_base(const ts_tensor *row, const ts_tensor *base,
-                            ts_error *error)
+                            const ts_catalog *own, ts_error *error)
 {
     const ts_framing *frame = row->frame;
     int size = (int)ts_min(frame->base_name.size, 100);
@@ -124,8 +150,7 @@ static ts_status check_base(const ts_tensor *row, const ts_tensor *base,
                           ts_dtype_name(base->dtype),
                           (unsigned long long)row->elements,
                           ts_dtype_name(row->dtype));
-    if (refers(base) || base->strides != NULL
-        || (base->storage != TS_STORED && base->storage != TS_FRAMED))
+    if (!ts_framed_may_be_base(base) && !may_repeat(row, base, own))
         return ts_fail_at(error, TS_UNSUPPORTED, row->offset,
                           "it refers to '%.*s', which does not lie there "
                           "in order itself",
@@ -148,8 +173,8 @@ static ts_status resolve(ts_draft *draft, uint32_t number, ts_catalog *own,
     const ts_tensor *base = find_base(own, below, &facts, &frame);
 
     if (base == NULL) return TS_OK; /* whoever reads it is told */
-    TS_TRY(check_base(&facts, base, error));
     facts.frame = &frame;
+    TS_TRY(check_base(&facts, base, own, error));
     if (!frame.is_delta && frame.home == own) {
         /* A repeat of a tensor of the same checkpoint is that tensor. */
         facts.file = base->file;
@@ -161,16 +186,24 @@ static ts_status resolve(ts_draft *draft, uint32_t number, ts_catalog *own,
     return ts_draft_reveal(draft, number, &facts, facts.offset, error);
 }
 
-ts_status ts_framed_resolve(ts_draft *draft, ts_catalog *own,
-                            ts_catalog *below, ts_error *error)
+static ts_status resolve_all(ts_draft *draft, bool deltas, ts_catalog *own,
+                             ts_catalog *below, ts_error *error)
 {
     for (uint32_t i = 0; i < ts_draft_count(draft); i++) {
         const ts_tensor *row = ts_draft_row(draft, i);
-        if (!refers(row)) continue;
+        if (!refers(row) || row->frame->is_delta != deltas) continue;
         ts_status status = resolve(draft, i, own, below, error);
         if (status != TS_OK)
             return ts_error_in_tensor(error, status, row->name.bytes,
                                       row->name.size);
     }
     return TS_OK;
+}
+
+/* Differences first: a repeat may be of one. */
+ts_status ts_framed_resolve(ts_draft *draft, ts_catalog *own,
+                            ts_catalog *below, ts_error *error)
+{
+    TS_TRY(resolve_all(draft, true, own, below, error));
+    return resolve_all(draft, false, own, below, error);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "below.h"
 #include "core/base.h"
 #include "core/cpu.h"
 #include "core/large.h"
@@ -16,9 +17,16 @@ enum {
     CHUNK_SHARE = 48,   /* no chunk is more of the budget than one in this */
     LEAST_CHUNK = 16 << 10,
     LARGEST_CHUNK = 16 * TS_FRAME_CHUNK, /* bytes; of C128 */
+    LEAST_DIFFERENCE = 4096, /* bytes; below, a name and a base cost more */
 };
 
 typedef enum { FREE, QUEUED, BUSY, PACKED } slot_state;
+
+/* What a thread packs with. */
+typedef struct {
+    ts_packer *packer; /* owned */
+    ts_below *below;   /* owned; NULL without a base */
+} tools;
 
 typedef struct {
     slot_state state;
@@ -35,7 +43,11 @@ struct ts_press {
     uint64_t budget, generation;
     int threads; /* started, besides the caller */
     pthread_t workers[TS_PRESS_MOST_THREADS];
-    ts_packer *packer; /* owned: the caller's own */
+    tools own; /* the caller's */
+
+    ts_catalog *below;        /* retained: the base, or NULL */
+    ts_unpacking_needs needs; /* of its tensors */
+    ts_checksum *base_sum;    /* owned: of what was read of a tensor */
 
     /* The frame that is being made. */
     ts_output *output;       /* borrowed until its end */
@@ -45,6 +57,8 @@ struct ts_press {
     uint32_t chunk;          /* bytes of a full one */
     uint32_t held;           /* bytes in the stage of the next slot */
     uint32_t unit, unit_elements; /* a block of the dtype */
+    const ts_tensor *base; /* of the checkpoint below, or NULL */
+    uint64_t number;       /* of the frame's first chunk, in the ring */
 
     uint8_t *memory; /* owned: what the slots point into */
     size_t slot_size;
@@ -57,6 +71,13 @@ struct ts_press {
     bool stopping;
 };
 
+/* Bytes that no chunk is larger than: so few that scratch for all and some
+ * slots fit, and no more than the largest elements make of a whole one. */
+static uint64_t largest_chunk(uint64_t budget)
+{
+    return ts_min(ts_max(budget / CHUNK_SHARE, LEAST_CHUNK), LARGEST_CHUNK);
+}
+
 /* ---- threads ------------------------------------------------------------ */
 
 static slot *slot_at(ts_press *press, uint64_t number)
@@ -64,17 +85,46 @@ static slot *slot_at(ts_press *press, uint64_t number)
     return &press->slots[number % press->depth];
 }
 
+static void free_tools(tools *with)
+{
+    ts_packer_free(with->packer);
+    ts_below_free(with->below);
+}
+
+static ts_status make_tools(const ts_press *press, tools *out,
+                            ts_error *error)
+{
+    TS_TRY(ts_packer_new(&out->packer, error));
+    if (press->below == NULL) return TS_OK;
+    return ts_below_new(press->below, &press->needs,
+                        largest_chunk(press->budget), &out->below, error);
+}
+
+static ts_status pack_slot(ts_press *press, slot *one, uint64_t number,
+                           const tools *with)
+{
+    uint64_t skip = (number - press->number) * press->chunk;
+    uint64_t size = one->elements / press->unit_elements * press->unit;
+    const uint8_t *base = NULL;
+
+    if (press->base != NULL)
+        TS_TRY(ts_below_read(with->below, press->base, skip, size, &base,
+                             &one->error));
+    return ts_frame_pack(press->writer, one->in, base, one->elements, one->out,
+                         ts_frame_writer_bound(press->writer), &one->row,
+                         with->packer, &one->error);
+}
+
 /* Pack the next chunk that nobody has taken.  With the lock, which is let go
  * meanwhile. */
-static void pack_one(ts_press *press, ts_packer *packer)
+static void pack_one(ts_press *press, const tools *with)
 {
-    slot *one = slot_at(press, press->next++);
+    uint64_t number = press->next++;
+    slot *one = slot_at(press, number);
 
     one->state = BUSY;
     pthread_mutex_unlock(&press->lock);
-    one->status = ts_frame_pack(press->writer, one->in, NULL, one->elements,
-                                one->out, ts_frame_writer_bound(press->writer),
-                                &one->row, packer, &one->error);
+    one->status = pack_slot(press, one, number, with);
     pthread_mutex_lock(&press->lock);
     one->state = PACKED;
     pthread_cond_signal(&press->packed);
@@ -83,19 +133,20 @@ static void pack_one(ts_press *press, ts_packer *packer)
 static void *work(void *argument)
 {
     ts_press *press = argument;
-    ts_packer *packer = NULL;
+    tools with = {NULL, NULL};
 
     pthread_mutex_lock(&press->lock);
     while (!press->stopping) {
         if (press->next == press->head)
             pthread_cond_wait(&press->work, &press->lock);
-        else if (packer == NULL && ts_packer_new(&packer, NULL) != TS_OK)
+        else if (with.packer == NULL
+                 && make_tools(press, &with, NULL) != TS_OK)
             break; /* the others do without this one */
         else
-            pack_one(press, packer);
+            pack_one(press, &with);
     }
     pthread_mutex_unlock(&press->lock);
-    ts_packer_free(packer);
+    free_tools(&with);
     return NULL;
 }
 
@@ -130,14 +181,10 @@ static uint64_t zstd_memory(ts_pack_mode mode, uint64_t chunk)
 /* Scratch of one that packs chunks of this size. */
 static uint64_t scratch_for(const ts_press *press, uint64_t chunk)
 {
-    return ts_packer_memory((uint32_t)chunk) + zstd_memory(press->mode, chunk);
-}
-
-/* Bytes that no chunk is larger than: so few that scratch for all and some
- * slots fit, and no more than the largest elements make of a whole one. */
-static uint64_t largest_chunk(uint64_t budget)
-{
-    return ts_min(ts_max(budget / CHUNK_SHARE, LEAST_CHUNK), LARGEST_CHUNK);
+    uint64_t size =
+        ts_packer_memory((uint32_t)chunk) + zstd_memory(press->mode, chunk);
+    if (press->below == NULL) return size;
+    return size + ts_below_memory(&press->needs, largest_chunk(press->budget));
 }
 
 /* The caller writes, and packs only when it would wait: as many threads as
@@ -153,8 +200,37 @@ static int thread_count(const ts_press *press, int asked)
     return count > 1 || (asked > 1 && count == 1) ? (int)count : 0;
 }
 
+/* A budget that the chunks of a base do not fit cannot be kept. */
+static ts_status check_budget(const ts_press *press, ts_error *error)
+{
+    uint64_t need = scratch_for(press, largest_chunk(press->budget));
+
+    if (need <= press->budget / 4 * 3) return TS_OK;
+    return ts_fail(error, TS_BUDGET,
+                   "the base has chunks of %u bytes: to unpack them beside "
+                   "packing takes %llu bytes of %llu at hand",
+                   press->needs.chunk_bytes,
+                   (unsigned long long)(need / 3 * 4),
+                   (unsigned long long)press->budget);
+}
+
+static ts_status start(ts_press *press, int threads, ts_catalog *base,
+                       ts_error *error)
+{
+    if (base != NULL) {
+        TS_TRY(ts_below_check(base, error));
+        press->below = ts_catalog_retain(base);
+        press->needs = ts_below_needs(base);
+        TS_TRY(check_budget(press, error));
+        TS_TRY(ts_checksum_new(TS_CHECKSUM_XXH3, &press->base_sum, error));
+    }
+    TS_TRY(make_tools(press, &press->own, error));
+    start_threads(press, thread_count(press, threads));
+    return TS_OK;
+}
+
 ts_status ts_press_new(ts_pack_mode mode, int threads, uint64_t budget,
-                       ts_press **out, ts_error *error)
+                       ts_catalog *base, ts_press **out, ts_error *error)
 {
     ts_press *press = calloc(1, sizeof *press);
 
@@ -167,12 +243,11 @@ ts_status ts_press_new(ts_pack_mode mode, int threads, uint64_t budget,
     pthread_mutex_init(&press->lock, NULL);
     pthread_cond_init(&press->work, NULL);
     pthread_cond_init(&press->packed, NULL);
-    ts_status status = ts_packer_new(&press->packer, error);
+    ts_status status = start(press, threads, base, error);
     if (status != TS_OK) {
         ts_press_free(press);
         return status;
     }
-    start_threads(press, thread_count(press, threads));
     *out = press;
     return TS_OK;
 }
@@ -192,7 +267,9 @@ void ts_press_free(ts_press *press)
         pthread_cond_destroy(&press->work);
         pthread_mutex_destroy(&press->lock);
     }
-    ts_packer_free(press->packer);
+    free_tools(&press->own);
+    ts_checksum_free(press->base_sum);
+    ts_catalog_release(press->below);
     ts_frame_writer_free(press->writer);
     free(press->memory);
     free(press->slots);
@@ -281,6 +358,9 @@ static ts_status write_slot(ts_press *press, const slot *one, ts_error *error)
     TS_TRY(ts_frame_add(press->writer, &one->row, &offset, error));
     TS_TRY(fill_to(press, offset, error));
     if (press->first == 0) press->first = press->start + offset;
+    if (press->base != NULL)
+        ts_checksum_add(press->base_sum, &one->row.below,
+                        sizeof one->row.below);
     return ts_output_append(press->output, one->out, one->row.size, error);
 }
 
@@ -289,7 +369,7 @@ static void wait_for(ts_press *press, uint64_t number)
 {
     while (slot_at(press, number)->state != PACKED)
         if (press->next < press->head)
-            pack_one(press, press->packer);
+            pack_one(press, &press->own);
         else
             pthread_cond_wait(&press->packed, &press->lock);
 }
@@ -351,8 +431,21 @@ static ts_status check_process(const ts_press *press, ts_error *error)
                    "from");
 }
 
-ts_status ts_press_begin(ts_press *press, ts_output *output, ts_dtype dtype,
-                         uint32_t ndim, const uint64_t *shape,
+/* The tensor below the new one, when a difference to it may be worth while. */
+static const ts_tensor *find_base(const ts_press *press, ts_name name,
+                                  ts_dtype dtype, uint32_t ndim,
+                                  const uint64_t *shape)
+{
+    if (press->below == NULL || name.size == 0
+        || name.size > TS_FRAME_MOST_NAME)
+        return NULL;
+    const ts_tensor *base =
+        ts_below_find(press->below, name, dtype, ndim, shape);
+    return base != NULL && base->size >= LEAST_DIFFERENCE ? base : NULL;
+}
+
+ts_status ts_press_begin(ts_press *press, ts_output *output, ts_name name,
+                         ts_dtype dtype, uint32_t ndim, const uint64_t *shape,
                          ts_error *error)
 {
     ts_frame_spec spec = {.dtype = dtype, .mode = press->mode, .ndim = ndim,
@@ -361,6 +454,14 @@ ts_status ts_press_begin(ts_press *press, ts_output *output, ts_dtype dtype,
                               chunk_for(press, dtype, ndim, shape)};
 
     TS_TRY(check_process(press, error));
+    press->base = find_base(press, name, dtype, ndim, shape);
+    press->number = press->head;
+    if (press->base != NULL) {
+        spec.kind = TS_FRAME_DELTA;
+        spec.base_name = name.bytes;
+        spec.base_size = name.size;
+        ts_checksum_reset(press->base_sum);
+    }
     ts_frame_writer_free(press->writer);
     TS_TRY(ts_frame_writer_new(&spec, &press->writer, error));
     press->output = output;
@@ -432,6 +533,37 @@ static ts_status write_ends(ts_press *press, const ts_frame_ends *ends,
                            ends->front_size, error);
 }
 
+/* What lies behind the front moves up to the start of the frame.  A slot is the
+ * memory for it: all are free now. */
+static ts_status pull(ts_press *press, uint64_t by, ts_error *error)
+{
+    uint64_t end = ts_output_size(press->output);
+    uint8_t *piece = press->slots[0].stage;
+
+    for (uint64_t at = press->first; at < end; at += press->chunk) {
+        uint64_t size = ts_min(press->chunk, end - at);
+        TS_TRY(ts_output_look(press->output, at, piece, size, error));
+        TS_TRY(ts_output_patch(press->output, at - by, piece, size, error));
+    }
+    press->first -= by;
+    return ts_output_rewind(press->output, end - by, error);
+}
+
+/* Either what it differs from is known by its digest now, or no chunk was any
+ * smaller as a difference, and it is a plain frame. */
+static ts_status settle_base(ts_press *press, ts_pressed *out,
+                             ts_error *error)
+{
+    uint64_t by;
+
+    if (ts_frame_forget_base(press->writer, &by))
+        return by > 0 ? pull(press, by, error) : TS_OK;
+    out->differs = true;
+    out->base_digest = ts_checksum_value(press->base_sum);
+    ts_frame_writer_base(press->writer, out->base_digest);
+    return TS_OK;
+}
+
 static ts_status finish(ts_press *press, ts_pressed *out, ts_error *error)
 {
     ts_frame_ends ends;
@@ -446,14 +578,14 @@ static ts_status finish(ts_press *press, ts_pressed *out, ts_error *error)
         press->held = 0;
     }
     TS_TRY(drain(press, error));
+    *out = (ts_pressed){
+        .chunk_elements = ts_frame_writer_chunk(press->writer)};
+    if (press->base != NULL) TS_TRY(settle_base(press, out, error));
     uint64_t end = ts_output_size(press->output);
     TS_TRY(ts_frame_finish(press->writer, &ends, error));
-    *out = (ts_pressed){
-        .digest = ends.digest,
-        .chunk_elements = ts_frame_writer_chunk(press->writer),
-        .chunks = press->first,
-        .chunks_size = press->first > 0 ? end - press->first : 0,
-    };
+    out->digest = ends.digest;
+    out->chunks = press->first;
+    out->chunks_size = press->first > 0 ? end - press->first : 0;
     return write_ends(press, &ends, error);
 }
 

@@ -65,7 +65,8 @@ static uint64_t entry_size(const ts_written *row)
 
 static uint64_t values_size(const ts_writer *writer)
 {
-    uint64_t size = EMPTY + (writer->packed ? RAW_BYTES : 0);
+    uint64_t size = EMPTY + (writer->packed ? RAW_BYTES : 0)
+                  + json_size(writer->base_name) + sizeof TS_FRAMES_BASE + 6;
     for (uint32_t i = 0; i < writer->value_count; i++) {
         const ts_value *value = &writer->values[i];
         ts_name text = {(const char *)value->bytes, (size_t)value->size};

@@ -209,10 +209,12 @@ static ts_status find_base(const ts_tensor *tensor, const ts_tensor **base,
 
     if (frame->home == NULL)
         return ts_fail(error, TS_ARGUMENT,
-                       "it holds only what differs from '%.*s' of another "
-                       "checkpoint: open this one over that (base=)",
+                       "it holds only what differs from '%.*s' of %.*s: open "
+                       "this one over that (base=)",
                        (int)ts_min(frame->base_name.size, 100),
-                       frame->base_name.bytes);
+                       frame->base_name.bytes,
+                       (int)ts_min(frame->base_file.size, 100),
+                       frame->base_file.bytes);
     *base = ts_catalog_tensor(frame->home, frame->base);
     *file = ts_catalog_file(frame->home, (*base)->file);
     return TS_OK;
@@ -231,11 +233,31 @@ static ts_status read_base(ts_unpacking *unpacking, ts_reader *reader,
                        "this unpacker has no memory for what tensors refer "
                        "to");
     TS_TRY(find_base(tensor, &base, &file, error));
-    if (base->frame == NULL)
-        return ts_reader_read(reader, file, base->offset + skip, into,
-                              (size_t)size, error);
-    return ts_unpacking_read(unpacking->below, reader, file, base, skip, size,
-                             into, error);
+    ts_status status =
+        base->frame == NULL
+            ? ts_reader_read(reader, file, base->offset + skip, into,
+                             (size_t)size, error)
+            : ts_unpacking_read(unpacking->below, reader, file, base, skip,
+                                size, into, error);
+    ts_error_in_tensor(error, status, base->name.bytes, base->name.size);
+    return ts_error_in_file(error, status, ts_file_path(file));
+}
+
+/* What is wrong may be wrong there. */
+static ts_status tell_base(const ts_tensor *tensor, ts_status status,
+                           ts_error *error)
+{
+    const ts_tensor *base;
+    const ts_file *file;
+    char inner[sizeof error->message];
+
+    if (status != TS_CORRUPT || error == NULL) return status;
+    TS_TRY(find_base(tensor, &base, &file, error));
+    memcpy(inner, error->message, sizeof inner);
+    return ts_fail_at(error, status, tensor->offset,
+                      "%.180s; the base is '%.*s' of %s", inner,
+                      (int)ts_min(base->name.size, 100), base->name.bytes,
+                      ts_file_path(file));
 }
 
 /* ---- one chunk ----------------------------------------------------------- */
@@ -263,13 +285,14 @@ static ts_status unpack(ts_unpacking *unpacking, ts_reader *reader,
                           (unsigned long long)number, chunk->size,
                           (unsigned long long)unpacking->room);
     TS_TRY(ts_reader_read(reader, file, at, stored, chunk->size, error));
-    if (tensor->frame->is_delta)
+    if (chunk->differs)
         TS_TRY(read_base(unpacking, reader, tensor, skip, chunk->bytes,
                          unpacking->base, error));
-    return ts_frame_unpack(unpacking->frame, number, stored, chunk->size,
-                           tensor->frame->is_delta ? unpacking->base : NULL,
-                           out, how_into(unpacking, out), unpacking->packer,
-                           error);
+    ts_status status =
+        ts_frame_unpack(unpacking->frame, number, stored, chunk->size,
+                        chunk->differs ? unpacking->base : NULL, out,
+                        how_into(unpacking, out), unpacking->packer, error);
+    return chunk->differs ? tell_base(tensor, status, error) : status;
 }
 
 /* The chunk into the tile, unless it is there. */
@@ -296,10 +319,10 @@ static ts_status take_repeat(ts_unpacking *unpacking, ts_reader *reader,
     return read_base(unpacking, reader, tensor, skip, *got, *bytes, error);
 }
 
-ts_status ts_unpacking_take(ts_unpacking *unpacking, ts_reader *reader,
-                            const ts_file *file, const ts_tensor *tensor,
-                            uint64_t skip, uint64_t size, uint8_t *into,
-                            uint8_t **bytes, uint64_t *got, ts_error *error)
+static ts_status take(ts_unpacking *unpacking, ts_reader *reader,
+                      const ts_file *file, const ts_tensor *tensor,
+                      uint64_t skip, uint64_t size, uint8_t *into,
+                      uint8_t **bytes, uint64_t *got, ts_error *error)
 {
     uint64_t step = tensor->frame->chunk_bytes;
     uint64_t number = skip / step, inside = skip % step;
@@ -321,14 +344,24 @@ ts_status ts_unpacking_take(ts_unpacking *unpacking, ts_reader *reader,
     return TS_OK;
 }
 
+ts_status ts_unpacking_take(ts_unpacking *unpacking, ts_reader *reader,
+                            const ts_file *file, const ts_tensor *tensor,
+                            uint64_t skip, uint64_t size, uint8_t *into,
+                            uint8_t **bytes, uint64_t *got, ts_error *error)
+{
+    ts_status status = take(unpacking, reader, file, tensor, skip, size, into,
+                            bytes, got, error);
+    return ts_error_in_file(error, status, ts_file_path(file));
+}
+
 ts_status ts_unpacking_read(ts_unpacking *unpacking, ts_reader *reader,
                             const ts_file *file, const ts_tensor *tensor,
                             uint64_t skip, uint64_t size, uint8_t *into,
                             ts_error *error)
 {
     while (size > 0) {
-        uint8_t *bytes;
-        uint64_t got;
+        uint8_t *bytes = into;
+        uint64_t got = 0;
         TS_TRY(ts_unpacking_take(unpacking, reader, file, tensor, skip, size,
                                  into, &bytes, &got, error));
         if (bytes != into) memcpy(into, bytes, (size_t)got);

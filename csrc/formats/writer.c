@@ -24,12 +24,23 @@ static ts_status find_format(ts_format format, const ts_write_format **out,
                    "not written", ts_format_name(format));
 }
 
-static ts_status put_text(ts_writer *writer, const char *key, const char *text,
+static ts_status put_text(ts_writer *writer, const char *key, ts_name text,
                           ts_error *error)
 {
     ts_value value = {.key = {key, strlen(key)}, .kind = TS_VALUE_STRING,
-                      .bytes = (const uint8_t *)text, .size = strlen(text)};
+                      .bytes = (const uint8_t *)text.bytes,
+                      .size = text.size};
     return ts_writer_value(writer, &value, error);
+}
+
+/* It is written at the end, if any tensor needs the base. */
+static ts_status keep_base_name(ts_writer *writer, const char *name,
+                                ts_error *error)
+{
+    char *copy;
+    TS_TRY(ts_arena_copy(writer->arena, name, strlen(name), &copy, error));
+    writer->base_name = (ts_name){copy, strlen(name)};
+    return TS_OK;
 }
 
 static ts_status start_packing(ts_writer *writer,
@@ -42,8 +53,12 @@ static ts_status start_packing(ts_writer *writer,
                        ts_format_name(options->format));
     writer->packed = true;
     TS_TRY(ts_press_new(options->mode, options->threads, options->budget,
-                        &writer->press, error));
-    return put_text(writer, TS_FRAMES_KEY, TS_FRAMES_VERSION, error);
+                        options->base, &writer->press, error));
+    if (options->base != NULL)
+        TS_TRY(keep_base_name(writer, options->base_name, error));
+    return put_text(writer, TS_FRAMES_KEY,
+                    (ts_name){TS_FRAMES_VERSION, sizeof TS_FRAMES_VERSION - 1},
+                    error);
 }
 
 static ts_status start(ts_writer *writer, const char *path,
@@ -402,7 +417,7 @@ static ts_status add_row(ts_writer *writer, ts_written *row, ts_error *error)
     writer->got = 0;
     if (writer->checksum != NULL) ts_checksum_reset(writer->checksum);
     if (writer->press == NULL) return TS_OK;
-    return ts_press_begin(writer->press, writer->output, row->dtype,
+    return ts_press_begin(writer->press, writer->output, row->name, row->dtype,
                           row->ndim, row->shape, error);
 }
 
@@ -497,8 +512,9 @@ static ts_status repeat(ts_writer *writer, ts_written *row,
     return TS_OK;
 }
 
-/* The same bytes in the file?  The packing of equal elements is equal, so this
- * proves what equal digests only make likely. */
+/* The same bytes in the file?  The packing of equal elements is equal, and that
+ * of equal differences to equal bases, so this proves what equal digests only
+ * make likely. */
 static ts_status compare(ts_writer *writer, const ts_written *a,
                          const ts_written *b, bool *same, ts_error *error)
 {
@@ -507,7 +523,9 @@ static ts_status compare(ts_writer *writer, const ts_written *a,
     uint8_t one[PIECE], other[PIECE];
 
     *same = size == b->frame.chunks_size && size > 0
-         && a->frame.chunk_elements == b->frame.chunk_elements;
+         && a->frame.chunk_elements == b->frame.chunk_elements
+         && a->frame.differs == b->frame.differs
+         && a->frame.base_digest == b->frame.base_digest;
     for (uint64_t at = 0; *same && at < size; at += PIECE) {
         uint64_t part = ts_min(PIECE, size - at);
         TS_TRY(ts_output_look(writer->output, a->frame.chunks + at, one, part,
@@ -569,7 +587,9 @@ static ts_status end_frame(ts_writer *writer, ts_written *row, ts_error *error)
     TS_TRY(ts_press_end(writer->press, &row->frame, error));
     row->digest = row->frame.digest;
     row->stored = ts_writer_body_size(writer) - row->offset;
-    return find_equal(writer, row, error);
+    TS_TRY(find_equal(writer, row, error));
+    writer->differs |= row->frame.differs;
+    return TS_OK;
 }
 
 static ts_status add_repeat(ts_writer *writer, ts_name name, ts_name of,
@@ -633,7 +653,10 @@ static ts_status end_packing(ts_writer *writer, ts_error *error)
 
     for (uint32_t i = 0; i < writer->count; i++) size += writer->rows[i].size;
     snprintf(text, sizeof text, "%" PRIu64, size);
-    TS_TRY(put_text(writer, TS_FRAMES_BYTES, text, error));
+    TS_TRY(put_text(writer, TS_FRAMES_BYTES,
+                    (ts_name){text, strlen(text)}, error));
+    if (writer->differs)
+        TS_TRY(put_text(writer, TS_FRAMES_BASE, writer->base_name, error));
     ts_press_free(writer->press);
     writer->press = NULL;
     return TS_OK;
@@ -674,7 +697,8 @@ ts_writer_row ts_writer_row_of(const ts_writer *writer, uint32_t row)
     return (ts_writer_row){
         .name = one->name, .dtype = one->dtype, .size = one->size,
         .stored = one->stored, .digest = one->digest,
-        .repeats = one->repeats};
+        .repeats = one->repeats,
+        .differs = one->frame.differs && !one->repeats};
 }
 
 uint64_t ts_writer_size(const ts_writer *writer)

@@ -60,6 +60,8 @@ struct ts_writer {
     ts_checksum *crc32;     /* owned; npz only */
 
     ts_press *press;        /* owned; NULL when nothing is packed */
+    ts_name base_name;      /* in the arena: of the checkpoint below */
+    bool differs;           /* some tensor needs it */
     ts_names *contents;     /* in the arena: digest, size, dtype of frames */
     uint32_t *originals;    /* owned: the rows of those */
     uint32_t content_count, content_room, contents_room;

@@ -349,11 +349,12 @@ static PyObject *row_tuple(const ts_writer *writer, uint32_t number)
     ts_writer_row row = ts_writer_row_of(writer, number);
     PyObject *name = ts_py_name(row.name);
     if (name == NULL) return NULL;
-    return Py_BuildValue("(NsKKKO)", name, ts_dtype_name(row.dtype),
+    return Py_BuildValue("(NsKKKOO)", name, ts_dtype_name(row.dtype),
                          (unsigned long long)row.size,
                          (unsigned long long)row.stored,
                          (unsigned long long)row.digest,
-                         row.repeats ? Py_True : Py_False);
+                         row.repeats ? Py_True : Py_False,
+                         row.differs ? Py_True : Py_False);
 }
 
 static PyObject *Writer_rows(PyObject *op, PyObject *ignored)
@@ -408,14 +409,29 @@ static bool find_mode(const char *name, ts_writer_options *options)
     return false;
 }
 
+/* Borrowed from the caller, who holds it for the call. */
+static bool find_base(ts_state *state, PyObject *base,
+                      ts_writer_options *options)
+{
+    if (options->base_name == NULL) options->base_name = "another checkpoint";
+    if (base == Py_None) return true;
+    if (!PyObject_TypeCheck(base, (PyTypeObject *)state->Catalog)) {
+        PyErr_SetString(PyExc_TypeError, "the base is a Catalog or None");
+        return false;
+    }
+    options->base = ts_py_catalog(base);
+    return true;
+}
+
 static PyObject *Writer_new(PyTypeObject *type, PyObject *args,
                             PyObject *kwargs)
 {
     static char *names[] = {"path",    "format", "digests", "compression",
-                            "threads", "budget", NULL};
+                            "threads", "budget", "base",    "base_name",
+                            NULL};
     ts_state *state = PyType_GetModuleState(type);
     ts_writer_options options = {0};
-    PyObject *path;
+    PyObject *path, *base = Py_None;
     const char *format, *mode = NULL;
     unsigned long long budget = 0;
     int digests = 0;
@@ -423,12 +439,14 @@ static PyObject *Writer_new(PyTypeObject *type, PyObject *args,
     ts_error error;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&s|$pziK:Writer", names, PyUnicode_FSConverter,
-            &path, &format, &digests, &mode, &options.threads, &budget))
+            args, kwargs, "O&s|$pziKOs:Writer", names, PyUnicode_FSConverter,
+            &path, &format, &digests, &mode, &options.threads, &budget, &base,
+            &options.base_name))
         return NULL;
     Writer *self = NULL;
     options.budget = budget;
-    if (find_format(format, &options.format) && find_mode(mode, &options))
+    if (find_format(format, &options.format) && find_mode(mode, &options)
+        && find_base(state, base, &options))
         self = PyObject_New(Writer, type);
     if (self == NULL) {
         Py_DECREF(path);
@@ -475,7 +493,8 @@ static PyMethodDef methods[] = {
      "close()\n--\n\nTake away what was not published."},
     {"rows", Writer_rows, METH_NOARGS,
      "rows()\n--\n\n"
-     "[(name, dtype, bytes, stored bytes, digest, repeats another), ...]."},
+     "[(name, dtype, bytes, stored bytes, digest, repeats another, differs "
+     "from the base), ...]."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "core/base.h"
-#include "unpacking.h"
 
 typedef struct {
     const ts_tensor *tensor;

@@ -12,7 +12,6 @@
 #include "formats/formats.h"
 #include "plan.h"
 #include "quant/quant.h"
-#include "unpacking.h"
 
 /* How one tensor becomes what was asked for. */
 typedef enum {

@@ -359,6 +359,170 @@ static void equal_tensors_refer_to_the_first(void)
     ts_catalog_release(catalog);
 }
 
+/* ---- over a base ---------------------------------------------------------- */
+
+enum { LARGE = 1200000 };
+
+static const char long_name[] =
+    "a.tensor.whose.name.makes.the.front.of.its.frame.one.line.longer.weight";
+
+/* Byte i of a tensor: of the base, or of what was made of it. */
+static uint8_t tuned_byte(size_t tensor, size_t i, bool is_base)
+{
+    uint8_t byte = (uint8_t)(i * i * 2654435761u >> 21);
+    if (is_base) return byte;
+    if (tensor == 1) return (uint8_t)(byte + i * 40503u / 7); /* unrelated */
+    return byte ^ (uint8_t)(i % 997 == 0);
+}
+
+static ts_status put_tuned(ts_writer *writer, const char *name, size_t tensor,
+                           bool is_base, size_t size, ts_error *error)
+{
+    uint64_t shape[2] = {size / 2000, 1000};
+    uint8_t *bytes = malloc(size);
+
+    for (size_t i = 0; i < size; i++) bytes[i] = tuned_byte(tensor, i, is_base);
+    ts_status status = ts_writer_begin(
+        writer, (ts_name){name, strlen(name)}, TS_BF16, 2, shape, error);
+    if (status == TS_OK) status = ts_writer_write(writer, bytes, 77777, error);
+    if (status == TS_OK)
+        status =
+            ts_writer_write(writer, bytes + 77777, size - 77777, error);
+    free(bytes);
+    return status == TS_OK ? ts_writer_end(writer, error) : status;
+}
+
+/* budget 0: not packed. */
+static ts_catalog *base_at(const char *where, uint64_t budget)
+{
+    ts_writer_options options = {.format = TS_FORMAT_SAFETENSORS,
+                                 .packed = budget > 0,
+                                 .mode = TS_PACK_FAST, .budget = budget};
+    ts_writer *writer;
+    ts_catalog *catalog;
+
+    CHECK_OK(ts_writer_new(where, &options, &writer, error));
+    CHECK_OK(put_tuned(writer, "near", 0, true, LARGE, error));
+    CHECK_OK(put_tuned(writer, long_name, 1, true, LARGE, error));
+    CHECK_OK(put_tuned(writer, "longer", 2, true, LARGE, error));
+    CHECK_OK(ts_writer_publish(writer, NULL, error));
+    ts_writer_free(writer);
+    CHECK_OK(ts_catalog_open(where, &catalog, error));
+    return catalog;
+}
+
+static void check_tuned(const ts_catalog *catalog, uint32_t number,
+                        size_t tensor)
+{
+    const ts_tensor *row = ts_catalog_tensor(catalog, number);
+    uint8_t *bytes = malloc(row->size);
+    ts_unpacking_needs needs = {0};
+    ts_unpacking *unpacking;
+    ts_reader *reader;
+    size_t wrong = 0;
+
+    ts_unpacking_need(&needs, row);
+    CHECK_OK(ts_unpacking_new(&needs, 0, &unpacking, error));
+    CHECK_OK(ts_reader_new(TS_ENGINE_PREAD, &reader, error));
+    CHECK_OK(ts_unpacking_read(unpacking, reader,
+                               ts_catalog_file(catalog, row->file), row, 0,
+                               row->size, bytes, error));
+    for (size_t i = 0; i < row->size; i++)
+        wrong += bytes[i] != tuned_byte(tensor, i, false);
+    CHECK(wrong == 0, "%zu bytes of tensor %u", wrong, number);
+    ts_reader_free(reader);
+    ts_unpacking_free(unpacking);
+    free(bytes);
+}
+
+static void check_over(const char *where, ts_catalog *base)
+{
+    const ts_value *value;
+    ts_catalog *catalog;
+    uint32_t i = 0;
+
+    CHECK_OK(ts_catalog_open_with(where, &(ts_open_options){.base = base},
+                                  &catalog, error));
+    CHECK(ts_catalog_count(catalog) == 4);
+    check_tuned(catalog, 0, 0);
+    check_tuned(catalog, 1, 1);
+    check_tuned(catalog, 2, 2);
+    check_tuned(catalog, 3, 0); /* a repeat of a difference */
+    CHECK(ts_catalog_tensor(catalog, 0)->frame->is_delta);
+    CHECK(ts_catalog_tensor(catalog, 1)->frame->base_name.size == 0);
+    CHECK(ts_catalog_tensor(catalog, 2)->frame->base_name.size == 0);
+    CHECK(ts_catalog_tensor(catalog, 3)->alias_of == 0);
+    do value = ts_catalog_value(catalog, i++);
+    while (value->key.size != sizeof TS_FRAMES_BASE - 1);
+    CHECK(value->size == 9 && memcmp(value->bytes, "the other", 9) == 0);
+    ts_catalog_release(catalog);
+}
+
+static void differences_to_a_base(void)
+{
+    const int threads[] = {1, 2, 7};
+    char below[4096];
+
+    snprintf(below, sizeof below, "%s.base", path);
+    for (int way = 0; way < 2; way++) {
+        ts_catalog *base = base_at(below, way * 4 * TS_MIB);
+        for (size_t t = 0; t < TS_COUNT_OF(threads); t++) {
+            ts_writer_options options = {
+                .format = TS_FORMAT_SAFETENSORS, .packed = true,
+                .mode = TS_PACK_FAST, .threads = threads[t],
+                .budget = t == 1 ? 32 * TS_MIB : 4 * TS_MIB, .base = base,
+                .base_name = "the other"};
+            ts_writer *writer;
+            install(0, 0);
+            CHECK_OK(ts_writer_new(path, &options, &writer, error));
+            CHECK_OK(put_tuned(writer, "near", 0, false, LARGE, error));
+            CHECK_OK(put_tuned(writer, long_name, 1, false, LARGE, error));
+            CHECK_OK(put_tuned(writer, "longer", 2, false, LARGE + 2000,
+                               error));
+            CHECK_OK(ts_writer_repeat(writer, (ts_name){"tied", 4},
+                                      (ts_name){"near", 4}, error));
+            CHECK(ts_writer_row_of(writer, 0).differs);
+            CHECK(ts_writer_row_of(writer, 0).stored < LARGE / 20);
+            CHECK(!ts_writer_row_of(writer, 1).differs);
+            CHECK(!ts_writer_row_of(writer, 2).differs);
+            CHECK_OK(ts_writer_publish(writer, NULL, error));
+            ts_writer_free(writer);
+            check_over(path, base);
+        }
+        ts_catalog_release(base);
+    }
+    unlink(below);
+}
+
+static void bases_that_cannot_be(void)
+{
+    ts_writer_options options = {
+        .format = TS_FORMAT_SAFETENSORS, .packed = true, .mode = TS_PACK_FAST,
+        .budget = 3 * TS_MIB, .base_name = "the other"};
+    char below[4096];
+    ts_writer *writer;
+    ts_catalog *over;
+
+    install(0, 0);
+    snprintf(below, sizeof below, "%s.base", path);
+    options.base = base_at(below, 64 * TS_MIB); /* chunks of 256 KiB */
+    CHECK_FAILS(ts_writer_new(path, &options, &writer, error), TS_BUDGET,
+                "the base has chunks of 262144 bytes");
+    options.budget = 64 * TS_MIB;
+    CHECK_OK(ts_writer_new(path, &options, &writer, error));
+    CHECK_OK(put_tuned(writer, "near", 0, false, LARGE, error));
+    CHECK_OK(ts_writer_publish(writer, NULL, error));
+    ts_writer_free(writer);
+    CHECK_OK(ts_catalog_open_with(
+        path, &(ts_open_options){.base = options.base}, &over, error));
+    ts_catalog_release(options.base);
+    options.base = over;
+    CHECK_FAILS(ts_writer_new(below, &options, &writer, error), TS_ARGUMENT,
+                "what differs from the other, in 'near': give that one");
+    ts_catalog_release(over);
+    unlink(below);
+}
+
 static void what_only_frames_can(void)
 {
     ts_writer_options options = {.format = TS_FORMAT_GGUF, .packed = true};
@@ -499,6 +663,8 @@ int main(int count, char **arguments)
     RUN(frames_are_written_and_read);
     RUN(a_large_tensor_is_packed_by_all);
     RUN(equal_tensors_refer_to_the_first);
+    RUN(differences_to_a_base);
+    RUN(bases_that_cannot_be);
     RUN(what_only_frames_can);
     RUN(any_call_may_fail);
     RUN(tensors_that_cannot_be);
