@@ -167,7 +167,11 @@ typedef enum { TS_FORMULA_MAP(XX) TS_FORMULA_COUNT } ts_formula;
     XX(patch, 0, 0, TS_DIM, "vision: pixels of a patch's side")               \
     XX(merge, 1, 0, TS_DIM, "vision: patches a token's side is merged of")    \
     XX(projector, 0, 0, TS_BYTES, "vision: parameters of the projector")      \
-    XX(projector_ffn, 0, 0, TS_DIM, "vision: width inside the projector")
+    XX(projector_ffn, 0, 0, TS_DIM, "vision: width inside the projector")     \
+    XX(held_layers, 0, 0, TS_BYTES, "bytes that a file has of the layers; 0:" \
+       " by the run's number formats")                                        \
+    XX(held_tables, 0, 0, TS_BYTES, "the same of embeddings and head")        \
+    XX(held_vision, 0, 0, TS_BYTES, "the same of the tower and projector")
 
 #define TS_FIELD(name, ...) uint64_t name;
 

@@ -102,6 +102,10 @@ void ts_stage_weights(const ts_model *model, const ts_run *run,
  * tower and projector say by how much. */
 void ts_vision_weights(const ts_model *model, const ts_run *run,
                        ts_weights *add_to);
+/* Bytes that a rank has of a checkpoint whose tensors keep the types that its
+ * file has: of layers, tables and tower the share of elements.  0 where no
+ * file is known. */
+ts_wide ts_held_bytes(const ts_model *model, const ts_weights *rank);
 /* Of them, elements that train. */
 ts_wide ts_vision_trained(const ts_run *run, const ts_weights *weights);
 

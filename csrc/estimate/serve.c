@@ -61,7 +61,12 @@ static ts_status add_weights(serving *s)
     ts_wide head = s->profile->packed_head
                        ? ts_number_bytes(s->run->weight_format, w->head)
                        : w->head * b;
+    ts_wide held = ts_held_bytes(s->model, w);
 
+    TS_TRY(line(s, TS_FOR_ADAPTERS, TS_FORMULA_MATRICES, TS_ALWAYS,
+                ts_number_bytes(s->run->adapter_dtype, w->adapters)));
+    if (held > 0)
+        return line(s, TS_FOR_WEIGHTS, TS_FORMULA_HELD, TS_ALWAYS, held);
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_MATRICES, TS_ALWAYS,
                 w->matrix_bytes + w->kept * b));
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_EXPERTS, TS_ALWAYS,
@@ -73,11 +78,9 @@ static ts_status add_weights(serving *s)
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_HEAD, TS_ALWAYS, head));
     TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_LOADED_HEAD, head_again(s),
                 w->embedding * b));
-    TS_TRY(line(s, TS_FOR_WEIGHTS, TS_FORMULA_RESTS, TS_ALWAYS,
+    return line(s, TS_FOR_WEIGHTS, TS_FORMULA_RESTS, TS_ALWAYS,
                 w->rests + ts_block_rest(w->embedding * b)
-                    + ts_block_rest(w->head * b)));
-    return line(s, TS_FOR_ADAPTERS, TS_FORMULA_MATRICES, TS_ALWAYS,
-                ts_number_bytes(s->run->adapter_dtype, w->adapters));
+                    + ts_block_rest(w->head * b));
 }
 
 static ts_wide cache(const serving *s, uint64_t tokens)

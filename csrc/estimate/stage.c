@@ -115,7 +115,7 @@ static ts_wide elements(const ts_weights *w)
 void ts_vision_weights(const ts_model *model, const ts_run *run,
                        ts_weights *add_to)
 {
-    ts_wide before = elements(add_to);
+    ts_wide before = elements(add_to), tables = add_to->embedding;
     ts_run its = *run;
     ts_share whole;
 
@@ -124,7 +124,9 @@ void ts_vision_weights(const ts_model *model, const ts_run *run,
     if (!(run->targets & TS_TARGET_VISION)) its.targets = 0;
     ts_whole_share(&model->vision, &whole);
     ts_stack_weights(&model->vision, &whole, &its, add_to);
-    add_to->vectors += model->projector;
+    /* Its table of positions is no embedding of tokens. */
+    add_to->vectors += add_to->embedding - tables + model->projector;
+    add_to->embedding = tables;
     add_to->projector = model->projector;
     add_to->tower = elements(add_to) - before - model->projector;
 }
@@ -165,6 +167,34 @@ void ts_stage_weights(const ts_model *model, const ts_run *run,
                           TS_TARGET_HEAD, TS_SPLIT_COLUMN, false, true};
         out->adapters += adapter(&head, run);
     }
+}
+
+/* bytes * part / whole, rounded up; what is not there is not held. */
+static ts_wide held(uint64_t bytes, ts_wide part, ts_wide whole)
+{
+    if (whole >= TS_MOST_BYTES) return bytes; /* no model: refused later */
+    return whole > 0 ? (bytes * part + whole - 1) / whole : 0;
+}
+
+ts_wide ts_held_bytes(const ts_model *model, const ts_weights *rank)
+{
+    ts_run one;
+    ts_share share;
+    ts_weights all;
+
+    if (model->held_layers + model->held_tables + model->held_vision == 0)
+        return 0;
+    ts_run_default(&one);
+    ts_stage_share(model, &one, 0, &share);
+    ts_stage_weights(model, &one, &share, &all);
+    ts_wide tables = all.embedding + all.head;
+    ts_wide vision = all.tower + all.projector;
+    ts_wide mine = rank->embedding + rank->head;
+    ts_wide sight = rank->tower + rank->projector;
+    return held(model->held_tables, mine, tables)
+           + held(model->held_vision, sight, vision)
+           + held(model->held_layers, elements(rank) - mine - sight,
+                  elements(&all) - tables - vision);
 }
 
 static ts_status fits(ts_wide count, const char *what, uint64_t *out,

@@ -115,6 +115,10 @@ static ts_status add_weights(training *t)
                 ts_shard_weights(run, copies * t->width)));
     TS_TRY(line(t, TS_FOR_WEIGHTS, TS_FORMULA_CASTS, FORWARDS, casts(t)));
     if (run->offload_params) return TS_OK;
+    ts_wide held = ts_held_bytes(t->model, w);
+    if (held > 0)
+        return line(t, TS_FOR_WEIGHTS, TS_FORMULA_HELD, TS_ALWAYS,
+                    ts_shard_weights(run, held));
     TS_TRY(line(t, TS_FOR_WEIGHTS, TS_FORMULA_MATRICES, TS_ALWAYS,
                 scales
                     + ts_shard_weights(run, matrix_bytes(t) - scales

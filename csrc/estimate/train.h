@@ -148,6 +148,8 @@
     XX(GATHERED, "gathered", "whole layers while weights are sharded, and"    \
        " what is no layer",                                                   \
        "ZeRO 1910.02054 section 5.3; FSDP2: two blocks")                      \
+    XX(HELD, "held", "bytes of the file's tensors * share of the elements",   \
+       "the checkpoint's own header: every tensor in its own type")           \
     XX(SECOND_SHARD, "second_shard", "weights * B / hpz",                     \
        "ZeRO++ 2306.10209 section 3.2: hpZ's copy within a node")             \
     XX(RECEIVED, "received", "the largest layer, or table: int8, and F32 a"   \

@@ -29,6 +29,8 @@ static ts_status line(engine *e, ts_component component, ts_formula formula,
 static ts_wide weight_bytes(const engine *e)
 {
     const ts_weights *w = &e->weights;
+    ts_wide held = ts_held_bytes(e->model, w);
+    if (held > 0) return held;
     return w->matrix_bytes + w->expert_bytes
            + (w->kept + w->vectors + w->embedding + w->head) * e->width;
 }

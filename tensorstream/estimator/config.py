@@ -354,6 +354,8 @@ class EstimatorConfig:
         if self.is_seq2seq and not found.numbers.get("encoder"):
             raise ValueError(f"is_seq2seq: {found.name} has no encoder")
         changed = dict(found.numbers)
+        if self.weight_format is not None:  # not as the file has them
+            changed = {k: v for k, v in changed.items() if not k.startswith("held_")}
         if self.vocab_size_override is not None:
             changed["vocab"] = self.vocab_size_override
         if self.has_vision and not changed.get("vision") and self.profile != "original":

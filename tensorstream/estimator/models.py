@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
-from tensorstream import _core
+from tensorstream import _core, checkpoint
 from tensorstream.estimator import architectures, names
 
 
@@ -156,7 +156,16 @@ def known(name: str) -> Model:
 
 
 def model(source: Any) -> Model:
-    """A model from a known name, a config.json or its folder, a dict, a live torch module."""
+    """A model from what people have in hand.
+
+    Args:
+        source: a known name, a config.json or its folder, a dict, a checkpoint or the path of
+            its file, a live torch module (also one on the meta device), a Model.
+
+    Raises:
+        ValueError: a name, model type or file that is not known; the sentence says what is.
+        TypeError: none of these.
+    """
     if isinstance(source, Model):
         return source
     if isinstance(source, Mapping):
@@ -167,11 +176,17 @@ def model(source: Any) -> Model:
             path = path / "config.json"
         if path.suffix == ".json" and path.is_file():
             return Model(path.parent.name, json.loads(path.read_text("utf-8")))
-        return known(os.fspath(source))
-    from tensorstream.estimator import modules
+        if not path.is_file():
+            return known(os.fspath(source))
+        source = checkpoint.Checkpoint(path)
+    from tensorstream.estimator import files, modules
+
+    if isinstance(source, checkpoint.Checkpoint):
+        return files.model_of(source)
 
     if modules.is_module(source):
         return modules.model_of(source)
     raise TypeError(
-        f"a model is a name, a path, a dict, a live module or a Model, not {source!r}"
+        "a model is a name, a path, a dict, a checkpoint, a live module or a Model, not "
+        f"{source!r}"
     )
