@@ -14,7 +14,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 Array = np.ndarray[Any, Any]
 
-CONTENTS = ("weights", "sparse", "few", "equal", "counting", "noise", "repeated")
+CONTENTS = ("weights", "rows", "sparse", "few", "equal", "counting", "noise", "repeated")
 
 
 def content(kind: str, count: int, width: int, seed: int) -> Array:
@@ -25,6 +25,9 @@ def content(kind: str, count: int, width: int, seed: int) -> Array:
     if kind == "weights":  # the top byte like an exponent
         halvings = np.minimum(rng.geometric(0.5, count), 20)
         noise[:, -1] = 60 - halvings
+    elif kind == "rows":  # exponents of rows that differ in scale
+        halvings = np.minimum(rng.geometric(0.5, count), 20)
+        noise[:, -1] = 60 - halvings - 4 * (np.arange(count) // 2048 % 3)
     elif kind == "sparse":
         noise[rng.random(count) < 0.85] = 0
     elif kind == "few":
@@ -55,6 +58,7 @@ def _golden(kind: str, element: str, count: int, **options: Any) -> Callable[[],
 
 GOLDEN = {
     "bf16": _golden("weights", "bfloat16", 2500, chunk=2048),
+    "bf16-rows": _golden("rows", "bfloat16", 9000),
     "f16": _golden("weights", "float16", 2000),
     "f32-small": _golden("weights", "float32", 1100, mode="small"),
     "f64-sparse": _golden("sparse", "float64", 1500),

@@ -84,45 +84,64 @@ def unpacked(data: bytes, count: int, bits: int) -> list[int]:
     return [number >> i * bits & (1 << bits) - 1 for i in range(count)]
 
 
-def rans(data: bytes, count: int) -> list[int]:
-    bits, owners, escape, listed, rare_count = struct.unpack_from("<BBBBI", data)
-    require(bits in (7, 8) and owners <= 63 and listed <= 16, "head of a rANS stream")
-    at = 8
-    slots: list[tuple[int | None, int, int]] = []  # owner's symbol, freq, slot - start
-    for i in range(owners):
-        symbol, freq = data[at + 2 * i], data[at + 2 * i + 1]
-        slots += [(symbol, freq, k) for k in range(freq)]
-    slots += [(None, escape, k) for k in range(escape)]
-    require(len(slots) == 1 << bits, "slots do not add up")
-    at += 2 * owners
-    names = data[at : at + listed]
-    at += listed
+def rans(data: bytes, count: int, width: int) -> list[int]:
+    bits, tables, name_bits, zero, rare_count = struct.unpack_from("<BBBBI", data)
+    sizes = struct.unpack_from("<4I", data, 8)
+    require(bits in (7, 8) and 1 <= tables <= 4 and zero == 0, "head of a rANS stream")
+    require(1 <= name_bits <= width and rare_count <= count, "rare symbols of a rANS stream")
+    at = 24
+    slots: list[list[tuple[int | None, int, int]]] = []  # owner's symbol, freq, slot - start
+    for _ in range(tables):
+        first, last, escape = data[at : at + 3]
+        freqs = [
+            (first + i, freq) for i, freq in enumerate(data[at + 3 : at + 4 + last - first])
+        ]
+        at += 4 + last - first
+        owners: list[tuple[int | None, int]] = [*freqs, (None, escape)]
+        slots.append([(symbol, freq, k) for symbol, freq in owners for k in range(freq)])
+        require(len(slots[-1]) == 1 << bits, "slots do not add up")
+        require(sum(freq > 0 for _, freq in freqs) <= 63, "too many owners")
+    names: list[int] | None = None
+    if name_bits < width:
+        names = list(data[at : at + (1 << name_bits)])
+        at += 1 << name_bits
+    groups = -(-count // 128)
+    spans = -(-groups // 16)
+    numbers = [0] * spans
+    if tables > 1:
+        size = -(-spans * 2 // 8)
+        numbers = unpacked(data[at : at + size], spans, 2)
+        at += size
+    require(max(numbers, default=0) < tables, "number of a table")
     states = list(struct.unpack_from("<128H", data, at))
     at += 256
-    rare_bytes = (rare_count + 1) // 2 if listed else rare_count
-    renewal = data[at : len(data) - rare_bytes]
-    tail = data[len(data) - rare_bytes :]
-    if listed:
-        rares = [names[tail[i // 2] >> 4 * (i % 2) & 15] for i in range(rare_count)]
-    else:
-        rares = list(tail)
+    streams = []
+    for size in sizes:
+        require(at + size <= len(data), "a stream beyond its plane")
+        streams.append(data[at : at + size])
+        at += size
+    rares = unpacked(data[at:], rare_count, name_bits)
+    if names is not None:
+        rares = [names[one] for one in rares]
 
     symbols: list[int] = []
-    next_byte = next_rare = 0
-    for i in range(-(-count // 128) * 128):
-        x = states[i % 128]
-        symbol, freq, offset = slots[x & (1 << bits) - 1]
+    next_byte, next_rare = [0] * 4, 0
+    for i in range(groups * 128):
+        stream = 2 * (i % 128 // 64) + i % 2
+        lane = 32 * stream + i % 64 // 2
+        x = states[lane]
+        symbol, freq, offset = slots[numbers[i // 2048]][x & (1 << bits) - 1]
         if symbol is None:
             symbol = rares[next_rare]
             next_rare += 1
         symbols.append(symbol)
         x = freq * (x >> bits) + offset
         if x < 256:
-            x = 256 * x + renewal[next_byte]
-            next_byte += 1
-        states[i % 128] = x
+            x = 256 * x + streams[stream][next_byte[stream]]
+            next_byte[stream] += 1
+        states[lane] = x
     require(all(x == 256 for x in states), "states do not end at 256")
-    require(next_byte == len(renewal) and next_rare == rare_count, "bytes are left")
+    require(next_byte == list(sizes) and next_rare == rare_count, "bytes are left")
     return symbols[:count]
 
 
@@ -153,7 +172,7 @@ class Heads:
         if coder == 1:
             return [value] * count
         if coder == 2:
-            return rans(data, count)
+            return rans(data, count, bits)
         require(coder in (3, 4), f"coder {coder}")
         size = -(-count * bits // 8)
         made = zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1))

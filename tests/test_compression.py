@@ -315,6 +315,18 @@ def test_portable_frames_need_nothing_but_zstd() -> None:
         assert coders <= {0, 1, 3, 4}
 
 
+def test_rows_of_different_scale_have_tables_of_their_own() -> None:
+    array, _ = frames.GOLDEN["bf16-rows"]()
+    frame = bytes(ts.compress(array))
+    plane = planes_of(frame)[0]
+    assert plane[1] == 2 and plane[2][1] == 3  # rANS, with three tables
+    exponents = array.view(np.uint16) >> 7 & 255
+    share = np.bincount(exponents) / exponents.size
+    share = share[share > 0]
+    entropy = 1 - share @ np.log2(share) / 8  # of the raw bytes, by one table for all
+    assert len(frame) < entropy * array.nbytes / 2 * 0.97
+
+
 @pytest.mark.parametrize("name", sorted(frames.GOLDEN))
 def test_golden_frames(name: str) -> None:
     """Frames made once: both decoders read them, and the encoder still makes them."""

@@ -32,38 +32,20 @@ typedef struct {
 /* How an array is going to be packed. */
 typedef struct {
     unsigned low; /* bits of the top byte that are a plane of their own */
-    ts_rans_model model;
+    ts_rans_plan plan;
     ts_sample sample; /* of the top byte's upper bits */
     uint64_t cost;    /* of the top byte, in 1/65536 bit a symbol */
 } top_plan;
 
 /* ---- samples ---------------------------------------------------------- */
 
-enum {
-    SAMPLE_RUN = 64,    /* symbols next to each other */
-    SAMPLE_EVERY = 1024, /* of so many; shorter planes are counted whole */
-    SAMPLE_WHOLE = 16384,
-};
+/* Of so many symbols 64 are counted, of shorter planes all. */
+enum { PLANE_EVERY = 1024, TOP_EVERY = 512, SAMPLE_WHOLE = 16384 };
 #define ONE_BIT ((uint64_t)65536)
 
-static void sample_plane(const uint8_t *symbols, size_t count, ts_sample *out)
+static size_t sampled(size_t count, size_t every)
 {
-    uint32_t seen[4][256] = {{0}};
-    size_t every = count > SAMPLE_WHOLE ? SAMPLE_EVERY : SAMPLE_RUN;
-
-    for (size_t run = 0; run < count; run += every) {
-        const uint8_t *at = symbols + run;
-        size_t some = (size_t)ts_min(SAMPLE_RUN, count - run), i = 0;
-        for (; i + 4 <= some; i += 4)
-            for (unsigned k = 0; k < 4; k++) seen[k][at[i + k]]++;
-        for (; i < some; i++) seen[0][at[i]]++;
-    }
-    out->total = 0;
-    out->whole = every == SAMPLE_RUN;
-    for (unsigned i = 0; i < 256; i++) {
-        out->seen[i] = seen[0][i] + seen[1][i] + seen[2][i] + seen[3][i];
-        out->total += out->seen[i];
-    }
+    return count > SAMPLE_WHOLE ? every : TS_SAMPLE_RUN;
 }
 
 /* The upper bits of the symbols of a sample. */
@@ -150,17 +132,18 @@ static const uint8_t *raw_bytes(job *it, const uint8_t *symbols, size_t count,
     return packed;
 }
 
-static size_t try_rans(job *it, const ts_rans_model *model,
-                       const uint8_t *symbols, size_t count, size_t room)
+static size_t try_rans(job *it, const ts_rans_plan *plan,
+                       const uint8_t *symbols, size_t count, unsigned bits,
+                       size_t room)
 {
     ts_rest before = it->rest;
-    uint8_t *spare = ts_rest_take(&it->rest, 2 * count + 512);
+    uint8_t *spare = ts_rest_take(&it->rest, ts_rans_spare(count));
     size_t size = 0;
 
     room = (size_t)ts_min(room, it->room - it->data);
     if (spare != NULL)
         size = ts_rans_write(
-            model, symbols, count,
+            plan, it->with, symbols, count, bits,
             ts_rans_spread(ts_packer_next(it->packer), count), spare,
             it->out + it->data, room);
     it->rest = before;
@@ -189,7 +172,7 @@ enum {
     LEVEL_FAST = 1,
     LEVEL_PORTABLE = 3,
     LEVEL_SMALL = 9,
-    FIXED = 300, /* bytes of a stream whatever it holds: states and tables */
+    FIXED = 320, /* bytes of a stream whatever it holds: states and a table */
     PROBE = 16384, /* bytes that are packed to see whether matches help */
 };
 
@@ -197,7 +180,7 @@ typedef struct {
     ts_coder coder;
     int level;   /* of zstd */
     size_t size; /* estimated */
-    ts_rans_model model;
+    ts_rans_plan plan;
 } choice;
 
 static void consider(choice *best, ts_coder coder, int level, uint64_t size)
@@ -229,16 +212,38 @@ static uint64_t probe(job *it, int level, const uint8_t *symbols, size_t count,
     return made == 0 ? UINT64_MAX : made * (uint64_t)count / some;
 }
 
-static void consider_rans(const ts_sample *sample, unsigned bits, size_t count,
-                          choice *best)
+/* Classes of the symbols of a plane, in memory of the job's; none when that is
+ * used up. */
+static bool find_classes(job *it, const uint8_t *symbols, size_t count,
+                         size_t every, ts_classes *out)
 {
-    ts_rans_model model;
-    uint32_t cost = ts_rans_fit(sample, bits, &model);
+    uint8_t *room = ts_rest_take(&it->rest, ts_classes_room(count));
+
+    if (room == NULL) return false;
+    ts_classes_find(symbols, count, sampled(count, every), room, out);
+    return true;
+}
+
+/* What tables of so many bits make of it; UINT32_MAX for nothing. */
+static uint32_t plan_tables(job *it, const ts_classes *classes, unsigned low,
+                            unsigned bits, size_t count, ts_rans_plan *out)
+{
+    uint8_t *number = ts_rest_take(&it->rest, classes->spans);
+
+    if (number == NULL) return UINT32_MAX;
+    return ts_rans_plan_make(classes, low, bits, count, number, out);
+}
+
+static void consider_rans(job *it, const ts_classes *classes, unsigned bits,
+                          size_t count, choice *best)
+{
+    ts_rans_plan plan;
+    uint32_t cost = plan_tables(it, classes, 0, bits, count, &plan);
 
     if (cost == UINT32_MAX) return;
     size_t before = best->size;
     consider(best, TS_CODER_RANS, 0, estimated(cost, count));
-    if (best->size < before) best->model = model;
+    if (best->size < before) best->plan = plan;
 }
 
 /* A sixty-fourth is the least that is worth decoding for; slower coders have
@@ -252,14 +257,16 @@ static choice choose(job *it, const uint8_t *symbols, size_t count,
     choice best = {.coder = TS_CODER_RAW,
                    .size = (size_t)ts_plane_bytes(count, bits)};
     uint64_t order0 = entropy(sample);
+    ts_classes classes;
 
     best.size = worth(best.size, 64);
     if (it->mode == TS_PACK_FAST
         && estimated(order0, count) > best.size + FIXED)
         return best; /* most planes of a mantissa end here */
-    if (it->mode != TS_PACK_PORTABLE) {
-        consider_rans(sample, 7, count, &best);
-        if (small) consider_rans(sample, 8, count, &best);
+    if (it->mode != TS_PACK_PORTABLE
+        && find_classes(it, symbols, count, TOP_EVERY, &classes)) {
+        consider_rans(it, &classes, 7, count, &best);
+        if (small) consider_rans(it, &classes, 8, count, &best);
     }
     if (best.coder != TS_CODER_RAW && !small)
         best.size = worth(best.size, 32);
@@ -300,7 +307,7 @@ static void put_chosen(job *it, const uint8_t *symbols, size_t count,
         symbols = out_of_the_way(it, symbols, count);
     if (it->full) return;
     if (how->coder == TS_CODER_RANS)
-        made = try_rans(it, &how->model, symbols, count, raw);
+        made = try_rans(it, &how->plan, symbols, count, bits, raw);
     else if (how->coder != TS_CODER_RAW)
         made = try_zstd(it, how->level, symbols, count, bits,
                         it->out + it->data,
@@ -321,7 +328,7 @@ static void pack_plane(job *it, const uint8_t *symbols, size_t count,
         put_plane(it, TS_CODER_CONST, 0, 0);
         return;
     }
-    sample_plane(symbols, count, &sample);
+    ts_sample_plane(symbols, count, sampled(count, PLANE_EVERY), &sample);
     if (kinds(&sample) == 1 && all_the_same(symbols, count)) {
         put_plane(it, TS_CODER_CONST, symbols[0], 0);
         return;
@@ -342,17 +349,13 @@ static unsigned cuttings(const job *it, const array *of, cutting out[4])
 {
     unsigned n = 0;
 
-    if (it->mode == TS_PACK_PORTABLE) {
-        out[n++] = (cutting){0, 7};
-        return n;
-    }
     if (of->pairs) {
         out[n++] = (cutting){4, 7};
         return n;
     }
     if (of->exponent == 5 && of->width == 2) {
-        out[n++] = (cutting){1, 8};
         out[n++] = (cutting){2, 7};
+        out[n++] = (cutting){3, 7};
     } else if (of->exponent > 0 && of->exponent < 8) {
         out[n++] = (cutting){(uint8_t)(8 - of->exponent), 7};
         out[n++] = (cutting){(uint8_t)(7 - of->exponent), 7};
@@ -365,28 +368,37 @@ static unsigned cuttings(const job *it, const array *of, cutting out[4])
 }
 
 /* The least estimated bits of the top byte. */
-static void plan_top(const job *it, const array *of, const uint8_t *top,
+static void plan_top(job *it, const array *of, const uint8_t *top,
                      top_plan *out)
 {
-    ts_sample whole, folded;
+    ts_classes classes;
     ts_rans_model model;
+    ts_sample folded;
     cutting tried[4];
-    unsigned count = cuttings(it, of, tried);
+    unsigned count = cuttings(it, of, tried), bits = 0;
 
-    sample_plane(top, of->count, &whole);
     out->low = of->pairs && it->mode != TS_PACK_PORTABLE ? 4 : 0;
     out->cost = UINT64_MAX;
+    if (it->mode == TS_PACK_PORTABLE) return; /* never cut */
+    if (!find_classes(it, top, of->count, TOP_EVERY, &classes)) return;
     for (unsigned i = 0; i < count; i++) {
-        fold(&whole, tried[i].low, &folded);
+        fold(&classes.whole, tried[i].low, &folded);
         uint64_t cost = ts_rans_fit(&folded, tried[i].bits, &model);
         if (cost == UINT32_MAX) continue;
         cost += tried[i].low * ONE_BIT;
         if (cost >= out->cost) continue;
         out->cost = cost;
         out->low = tried[i].low;
-        out->model = model;
         out->sample = folded;
+        bits = tried[i].bits;
     }
+    if (bits == 0) return;
+    out->cost = plan_tables(it, &classes, out->low, bits, of->count,
+                            &out->plan);
+    if (out->cost < UINT32_MAX)
+        out->cost += out->low * ONE_BIT;
+    else
+        out->cost = UINT64_MAX;
     if (out->low > 0 && !of->pairs
         && out->cost >= 8 * ONE_BIT - ONE_BIT / 8)
         out->low = 0; /* nothing to gain: one plane is simpler than two */
@@ -413,7 +425,7 @@ static bool is_settled(const job *it, const array *of, const top_plan *plan)
 static void pack_top(job *it, const array *of, const uint8_t *upper,
                      const top_plan *plan)
 {
-    choice how = {.coder = TS_CODER_RANS, .model = plan->model};
+    choice how = {.coder = TS_CODER_RANS, .plan = plan->plan};
 
     if (is_settled(it, of, plan))
         put_chosen(it, upper, of->count, 8 - plan->low, &how);

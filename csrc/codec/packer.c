@@ -86,7 +86,7 @@ uint8_t *ts_packer_part(ts_packer *packer, size_t size)
  * pack: the planes twice, their elements, and what a coder writes. */
 uint64_t ts_unpack_room(uint64_t bytes)
 {
-    return 3 * bytes + bytes / 4 + 96 * TS_KIB;
+    return 3 * bytes + bytes / 4 + 160 * TS_KIB;
 }
 
 uint64_t ts_pack_room(uint64_t bytes) { return 7 * bytes + 256 * TS_KIB; }

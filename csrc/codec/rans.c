@@ -1,6 +1,8 @@
 /* rans.c -- models and streams; the loops are in the kernels. */
 #include "rans.h"
 
+#include "chunk.h"
+
 #include "core/cpu.h"
 
 #if defined(__x86_64__)
@@ -56,32 +58,26 @@ uint32_t ts_log2(uint32_t x)
 
 /* ---- the model -------------------------------------------------------- */
 
-static bool is_before(const ts_sample *sample, unsigned a, unsigned b)
-{
-    if (sample->seen[a] != sample->seen[b])
-        return sample->seen[a] > sample->seen[b];
-    return a < b;
-}
-
 /* Worth a slot of its own: 3/8 of a slot's share or more.  A slot less for the
  * others costs 1.44 bits / M, an escape some 3 bits more than a slot; 0.35 to
- * 0.45 gave the least on generated weights in bf16 and fp16. */
-static void choose_owners(const ts_sample *sample, ts_rans_model *model)
+ * 0.45 gave the least on generated weights in bf16 and fp16.  Where more are
+ * worth one than a table can hold, the bar goes up by eighths. */
+static void choose_owners(const ts_sample *sample, unsigned bits,
+                          ts_rans_model *model)
 {
-    unsigned n = 0;
+    uint64_t total = sample->total, least = 3 * total;
 
-    for (unsigned symbol = 0; symbol < 256; symbol++) {
-        uint64_t share = (uint64_t)sample->seen[symbol] << (model->bits + 3);
-        if (sample->seen[symbol] == 0 || share < 3 * (uint64_t)sample->total)
-            continue;
-        unsigned at = n < TS_RANS_SYMBOLS - 1 ? n++ : n;
-        for (; at > 0 && is_before(sample, symbol, model->symbol[at - 1]);
-             at--)
-            if (at < TS_RANS_SYMBOLS - 1)
-                model->symbol[at] = model->symbol[at - 1];
-        if (at < TS_RANS_SYMBOLS - 1) model->symbol[at] = (uint8_t)symbol;
-    }
-    model->owners = n;
+    do {
+        model->owners = 0;
+        for (unsigned i = 0; i < 256; i++) {
+            uint64_t share = (uint64_t)sample->seen[i] << (bits + 3);
+            if (share == 0 || share < least) continue;
+            if (model->owners < TS_RANS_SYMBOLS - 1)
+                model->symbol[model->owners] = (uint8_t)i;
+            model->owners++;
+        }
+        least += total;
+    } while (model->owners >= TS_RANS_SYMBOLS);
 }
 
 /* What it costs to move one slot to or from an owner. */
@@ -116,11 +112,11 @@ static void balance(const uint32_t *weight, unsigned count, int32_t slots,
 
 /* Slots for each owner, and for ESC when rare symbols (of the sample's total)
  * are to be expected. */
-static void share_slots(const ts_sample *sample, uint32_t rare,
+static void share_slots(const ts_sample *sample, uint32_t rare, unsigned bits,
                         ts_rans_model *model)
 {
     uint32_t weight[TS_RANS_SYMBOLS] = {0};
-    int32_t freq[TS_RANS_SYMBOLS] = {0}, slots = 1 << model->bits;
+    int32_t freq[TS_RANS_SYMBOLS] = {0}, slots = 1 << bits;
     unsigned count = model->owners + (rare > 0);
 
     for (unsigned i = 0; i < count; i++) {
@@ -166,35 +162,77 @@ static uint32_t expected_rare(const ts_sample *sample,
     return rare;
 }
 
+/* Bits of the name of one of so many. */
+static unsigned name_bits(unsigned kinds)
+{
+    unsigned bits = 1;
+    while (bits < 8 && kinds > 1u << bits) bits++;
+    return bits;
+}
+
 uint32_t ts_rans_fit(const ts_sample *sample, unsigned bits,
                      ts_rans_model *out)
 {
     uint64_t cost = 0;
 
-    out->bits = bits;
-    choose_owners(sample, out);
+    choose_owners(sample, bits, out);
     if (out->owners == 0) return UINT32_MAX;
     uint32_t rare = expected_rare(sample, out);
-    unsigned listed = kinds_of_rare(sample, out) <= 16 ? 4 : 8;
-    share_slots(sample, rare, out);
+    unsigned name = name_bits(kinds_of_rare(sample, out));
+    share_slots(sample, rare, bits, out);
     for (unsigned i = 0; i < out->owners; i++)
         cost += (uint64_t)sample->seen[out->symbol[i]]
               * ((bits << 16) - ts_log2(out->freq[i]));
     if (rare > 0)
         cost += (uint64_t)rare
-              * (((bits + listed) << 16) - ts_log2(out->freq[out->owners]));
+              * (((bits + name) << 16) - ts_log2(out->freq[out->owners]));
     return (uint32_t)ts_min(cost / sample->total, UINT32_MAX - 1);
 }
 
 /* ---- writing ---------------------------------------------------------- */
 
-static void number_owners(const ts_rans_model *model, ts_rans_owners *owners)
+enum {
+    HEAD = 24,       /* up to the tables */
+    TABLE_HEAD = 3,  /* of each */
+    NUMBER_BITS = 2, /* of a table */
+    STATES = 2 * TS_RANS_LANES,
+};
+
+/* As planes_kernel.h packs, and bytes as they are. */
+static void put_packed(const ts_planes *with, const uint8_t *symbols,
+                       size_t count, unsigned bits, uint8_t *out)
+{
+    if (bits < 8)
+        with->pack(symbols, count, bits, out);
+    else
+        memcpy(out, symbols, count);
+}
+
+static size_t groups_of(size_t count)
+{
+    return (count + TS_RANS_LANES - 1) / TS_RANS_LANES;
+}
+
+static size_t spans_of(size_t groups)
+{
+    return (groups + TS_RANS_SPAN - 1) / TS_RANS_SPAN;
+}
+
+/* Bytes of the table numbers of so many groups. */
+static size_t number_bytes(unsigned tables, size_t groups)
+{
+    if (tables < 2) return 0;
+    return (spans_of(groups) * NUMBER_BITS + 7) / 8;
+}
+
+static void number_owners(const ts_rans_model *model, unsigned bits,
+                          ts_rans_owners *owners)
 {
     unsigned start = 0;
 
     memset(owners, 0, sizeof *owners);
     memset(owners->owner, (int)model->owners, 256); /* all others: ESC */
-    owners->bits = model->bits;
+    owners->bits = bits;
     owners->escape = (uint8_t)model->owners;
     for (unsigned i = 0; i <= model->owners; i++) {
         unsigned freq = model->freq[i];
@@ -207,281 +245,389 @@ static void number_owners(const ts_rans_model *model, ts_rans_owners *owners)
     }
 }
 
-/* The distinct rare symbols, at most 16 of them; 0 when there are more. */
-static unsigned list_rares(const uint8_t *rares, size_t count,
-                           uint8_t list[16], uint8_t place[256])
+/* What stands where the last group has no symbols: what costs the least. */
+static uint8_t most_frequent(const ts_rans_model *model)
 {
+    unsigned most = 0;
+    for (unsigned i = 1; i < model->owners; i++)
+        if (model->freq[i] > model->freq[most]) most = i;
+    return model->symbol[most];
+}
+
+/* The rare symbols, each replaced by its name when names are shorter. */
+typedef struct {
+    uint8_t *bytes;
+    size_t count;
+    unsigned bits;     /* of each */
+    uint8_t name[128]; /* symbols by name, when they have some */
+    unsigned names;    /* 0, or 1 << bits */
+} rares;
+
+static void name_rares(rares *it, unsigned width)
+{
+    uint8_t place[256];
     bool known[256] = {false};
-    unsigned listed = 0;
+    unsigned kinds = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        if (known[rares[i]]) continue;
-        if (listed == 16) return 0;
-        known[rares[i]] = true;
-        place[rares[i]] = (uint8_t)listed;
-        list[listed++] = rares[i];
+    for (size_t i = 0; i < it->count; i++) {
+        uint8_t symbol = it->bytes[i];
+        if (known[symbol]) continue;
+        known[symbol] = true;
+        place[symbol] = (uint8_t)kinds;
+        if (kinds < sizeof it->name) it->name[kinds] = symbol;
+        kinds++;
     }
-    return listed;
+    it->bits = name_bits(kinds);
+    it->names = 0;
+    if (it->bits >= width) {
+        it->bits = width;
+        return;
+    }
+    it->names = 1u << it->bits;
+    memset(it->name + kinds, 0, it->names - kinds);
+    for (size_t i = 0; i < it->count; i++)
+        it->bytes[i] = place[it->bytes[i]];
 }
 
-static size_t put_rares(const uint8_t *rares, size_t count, unsigned listed,
-                        const uint8_t place[256], uint8_t *out)
+/* freq of each symbol from the first owner to the last. */
+static size_t put_table(const ts_rans_model *model, uint8_t *out)
 {
-    if (listed == 0) {
-        memcpy(out, rares, count);
-        return count;
-    }
-    for (size_t i = 0; i < count; i += 2) {
-        unsigned second = i + 1 < count ? place[rares[i + 1]] : 0u;
-        out[i / 2] = (uint8_t)(place[rares[i]] | second << 4);
-    }
-    return (count + 1) / 2;
-}
+    unsigned first = model->symbol[0];
+    unsigned last = model->symbol[model->owners - 1];
 
-static size_t put_head(const ts_rans_model *model, size_t rares,
-                       unsigned listed, const uint8_t list[16], uint8_t *out)
-{
-    uint8_t *at = out + 8;
-
-    out[0] = (uint8_t)model->bits;
-    out[1] = (uint8_t)model->owners;
+    out[0] = (uint8_t)first;
+    out[1] = (uint8_t)last;
     out[2] = model->freq[model->owners];
-    out[3] = (uint8_t)listed;
-    ts_put_u32(out + 4, (uint32_t)rares);
-    for (unsigned i = 0; i < model->owners; i++, at += 2) {
-        at[0] = model->symbol[i];
-        at[1] = model->freq[i];
-    }
-    memcpy(at, list, listed);
-    return (size_t)(at + listed - out);
+    memset(out + TABLE_HEAD, 0, last - first + 1);
+    for (unsigned i = 0; i < model->owners; i++)
+        out[TABLE_HEAD + model->symbol[i] - first] = model->freq[i];
+    return TABLE_HEAD + last - first + 1;
 }
 
-/* The last group filled up with the most frequent symbol, then the others. */
-static uint8_t *encode_all(const ts_rans_model *model,
-                           const ts_rans_owners *owners,
-                           const uint8_t *symbols, size_t count,
-                           uint16_t *state, uint8_t *end, uint8_t **rares)
+static size_t tables_size(const ts_rans_plan *plan)
 {
+    size_t size = 0;
+
+    for (unsigned i = 0; i < plan->tables; i++) {
+        const ts_rans_model *model = &plan->model[i];
+        size += TABLE_HEAD + 1u + model->symbol[model->owners - 1]
+              - model->symbol[0];
+    }
+    return size;
+}
+
+/* The last group filled up, then the others, a span at a time. */
+static void encode_all(const ts_rans_plan *plan, const uint8_t *symbols,
+                       size_t count, ts_rans_press *press)
+{
+    ts_rans_owners owners[TS_RANS_TABLES];
     uint8_t last[TS_RANS_LANES];
     size_t groups = count / TS_RANS_LANES, rest = count % TS_RANS_LANES;
 
+    for (unsigned i = 0; i < plan->tables; i++)
+        number_owners(&plan->model[i], plan->bits, &owners[i]);
     if (rest > 0) {
-        memset(last, model->symbol[0], sizeof last);
+        unsigned table = plan->number[groups / TS_RANS_SPAN];
+        memset(last, most_frequent(&plan->model[table]), sizeof last);
         memcpy(last, symbols + groups * TS_RANS_LANES, rest);
-        end = kernel()->encode(owners, last, 1, state, end, rares);
+        kernel()->encode(&owners[table], last, 1, press);
     }
-    return kernel()->encode(owners, symbols, groups, state, end, rares);
+    while (groups > 0) {
+        size_t first = (groups - 1) / TS_RANS_SPAN * TS_RANS_SPAN;
+        kernel()->encode(&owners[plan->number[first / TS_RANS_SPAN]],
+                         symbols + first * TS_RANS_LANES, groups - first,
+                         press);
+        groups = first;
+    }
 }
 
-size_t ts_rans_write(const ts_rans_model *model, const uint8_t *symbols,
-                     size_t count, ts_rans_ahead ahead, uint8_t *spare,
-                     uint8_t *out, size_t room)
+/* Everything but the head's numbers, in the order of the format. */
+static size_t put_lists(const ts_rans_plan *plan, const ts_planes *with,
+                        const rares *rare, size_t groups, uint8_t *out)
 {
-    uint16_t state[TS_RANS_LANES];
-    uint8_t place[256], list[16];
-    size_t all = (size_t)ts_round_up(count, TS_RANS_LANES) + 64;
-    uint8_t *end = spare + all, *rares_end = end + all, *rares = rares_end;
-    ts_rans_owners owners;
+    size_t at = 0;
 
-    number_owners(model, &owners);
-    owners.ahead = ahead;
-    for (unsigned i = 0; i < TS_RANS_LANES; i++) state[i] = TS_RANS_START;
-    const uint8_t *first =
-        encode_all(model, &owners, symbols, count, state, end, &rares);
-    size_t stream = (size_t)(end - first), rare = (size_t)(rares_end - rares);
-    unsigned listed = list_rares(rares, rare, list, place);
-    size_t most = 8 + 2 * TS_RANS_SYMBOLS + 16 + sizeof state + stream + rare;
-    if (most > room) return 0;
-    size_t at = put_head(model, rare, listed, list, out);
-    memcpy(out + at, state, sizeof state);
-    at += sizeof state;
-    memcpy(out + at, first, stream);
-    at += stream;
-    return at + put_rares(rares, rare, listed, place, out + at);
+    for (unsigned i = 0; i < plan->tables; i++)
+        at += put_table(&plan->model[i], out + at);
+    memcpy(out + at, rare->name, rare->names);
+    at += rare->names;
+    if (plan->tables > 1)
+        with->pack(plan->number, spans_of(groups), NUMBER_BITS, out + at);
+    return at + number_bytes(plan->tables, groups);
+}
+
+size_t ts_rans_write(const ts_rans_plan *plan, const ts_planes *with,
+                     const uint8_t *symbols, size_t count, unsigned width,
+                     ts_rans_ahead ahead, uint8_t *spare, uint8_t *out,
+                     size_t room)
+{
+    size_t groups = groups_of(count);
+    size_t one = groups * (TS_RANS_LANES / TS_RANS_STREAMS) + 64, streams = 0;
+    uint8_t *ends[TS_RANS_STREAMS];
+    ts_rans_press press = {.ahead = ahead};
+    rares rare;
+
+    for (unsigned i = 0; i < TS_RANS_LANES; i++)
+        press.state[i] = TS_RANS_START;
+    for (unsigned k = 0; k < TS_RANS_STREAMS; k++)
+        press.end[k] = ends[k] = spare + (k + 1) * one;
+    uint8_t *rares_end = spare + 2 * TS_RANS_STREAMS * one;
+    press.rare = rares_end;
+    encode_all(plan, symbols, count, &press);
+    rare.bytes = press.rare;
+    rare.count = (size_t)(rares_end - press.rare);
+    name_rares(&rare, width);
+    for (unsigned k = 0; k < TS_RANS_STREAMS; k++)
+        streams += (size_t)(ends[k] - press.end[k]);
+    if (HEAD + tables_size(plan) + rare.names
+            + number_bytes(plan->tables, groups) + STATES + streams
+            + ts_plane_bytes(rare.count, rare.bits)
+        > room)
+        return 0;
+    out[0] = (uint8_t)plan->bits;
+    out[1] = (uint8_t)plan->tables;
+    out[2] = (uint8_t)rare.bits;
+    out[3] = 0;
+    ts_put_u32(out + 4, (uint32_t)rare.count);
+    size_t at = HEAD + put_lists(plan, with, &rare, groups, out + HEAD);
+    memcpy(out + at, press.state, STATES);
+    at += STATES;
+    for (unsigned k = 0; k < TS_RANS_STREAMS; k++) {
+        size_t size = (size_t)(ends[k] - press.end[k]);
+        ts_put_u32(out + 8 + 4 * k, (uint32_t)size);
+        memcpy(out + at, press.end[k], size);
+        at += size;
+    }
+    put_packed(with, rare.bytes, rare.count, rare.bits, out + at);
+    return at + (size_t)ts_plane_bytes(rare.count, rare.bits);
 }
 
 /* ---- reading ---------------------------------------------------------- */
 
-/* The slots of owner i; false when there are too many. */
-static bool fill_slots(ts_rans_slots *slots, unsigned *at, uint8_t symbol,
-                       unsigned freq)
-{
-    unsigned all = 1u << slots->bits;
+/* What is left of the stream's bytes while its head is read. */
+typedef struct {
+    const uint8_t *at, *end;
+} bytes_left;
 
-    if (freq == 0 || freq >= all || freq > all - *at) return false;
+static const uint8_t *take(bytes_left *from, uint64_t size)
+{
+    const uint8_t *at = from->at;
+    if (size > (uint64_t)(from->end - at)) return NULL;
+    from->at += size;
+    return at;
+}
+
+/* The slots of one owner; false when there are too many. */
+static bool fill_slots(ts_rans_slots *slots, unsigned all, unsigned *at,
+                       uint8_t symbol, unsigned freq)
+{
+    if (freq >= all || freq > all - *at || slots->owners == TS_RANS_SYMBOLS)
+        return false;
     slots->first[slots->owners] = (uint8_t)*at;
     slots->owner[slots->owners++] = symbol;
-    for (unsigned i = 0; i < freq; i++, (*at)++) {
-        slots->symbol[*at] = symbol;
-        slots->freq[*at] = (uint8_t)freq;
-        slots->bias[*at] = (uint8_t)i;
-    }
+    memset(slots->symbol + *at, symbol, freq);
+    memset(slots->freq + *at, (int)freq, freq);
+    for (unsigned i = 0; i < freq; i++) slots->bias[(*at)++] = (uint8_t)i;
     return true;
 }
 
-static uint8_t unused_symbol(const uint8_t *owners, unsigned count)
+/* A symbol that owns nothing. */
+static uint8_t free_symbol(const uint8_t *freq, unsigned first, unsigned last)
 {
-    bool used[256] = {false};
-    unsigned free = 255;
+    unsigned symbol = 255;
 
-    for (unsigned i = 0; i < count; i++) used[owners[2 * i]] = true;
-    while (used[free]) free--; /* at most 63 are */
-    return (uint8_t)free;
+    while (symbol >= first && symbol <= last && freq[symbol - first] > 0)
+        symbol--; /* at most 63 do */
+    return (uint8_t)symbol;
 }
 
-static ts_status read_slots(ts_rans_slots *slots, const uint8_t *head,
-                            ts_error *error)
+static bool read_table(ts_rans_slots *slots, unsigned bits, bytes_left *from)
 {
-    unsigned owners = head[1], at = 0;
-    bool good = true;
+    const uint8_t *head = take(from, TABLE_HEAD);
+    unsigned at = 0, all = 1u << bits, owners = 0;
 
-    slots->bits = head[0];
+    if (head == NULL || head[1] < head[0]) return false;
+    unsigned kinds = head[1] - head[0] + 1u;
+    const uint8_t *freq = take(from, kinds);
+    if (freq == NULL) return false;
+    for (unsigned i = 0; i < kinds; i++) owners += freq[i] > 0;
+    if (owners >= TS_RANS_SYMBOLS) return false;
     slots->owners = 0;
-    slots->escape = unused_symbol(head + 8, owners);
-    for (unsigned i = 0; good && i < owners; i++)
-        good = fill_slots(slots, &at, head[8 + 2 * i], head[9 + 2 * i]);
-    if (good && head[2] > 0)
-        good = fill_slots(slots, &at, slots->escape, head[2]);
-    if (good && at == 1u << slots->bits) return TS_OK;
-    return ts_fail(error, TS_FORMAT,
-                   "a rANS table of %u symbols fills %u slots of %u", owners,
-                   at, 1u << slots->bits);
+    slots->escape = free_symbol(freq, head[0], head[1]);
+    for (unsigned i = 0; i < kinds; i++)
+        if (freq[i] > 0
+            && !fill_slots(slots, all, &at, (uint8_t)(head[0] + i), freq[i]))
+            return false;
+    if (head[2] > 0 && !fill_slots(slots, all, &at, slots->escape, head[2]))
+        return false;
+    return at == all;
 }
 
-/* A group may take 128 beyond the end before that is noticed, and each vector
- * of them reads 64; a list of an odd number has a half too many. */
-enum { PADDING = 256 };
-
-size_t ts_rans_rares(const uint8_t *bytes, size_t size, size_t count)
+static uint64_t rare_of_head(const uint8_t *bytes)
 {
-    size_t rare = size >= 8 ? ts_load_u32(bytes + 4) : 0;
-    return (rare <= count ? rare : 0) + PADDING;
+    return ts_load_u32(bytes + 4);
 }
 
-static unsigned largest_half(const uint8_t *bytes, size_t size)
+size_t ts_rans_lists(const uint8_t *bytes, size_t size, size_t count)
 {
+    uint64_t rare = size >= HEAD ? rare_of_head(bytes) : 0;
+    size_t spans = spans_of(groups_of(count));
+    return spans + (size_t)(rare <= count ? rare : 0) + TS_RANS_BEYOND;
+}
+
+static ts_status read_numbers(ts_rans_reader *reader, const ts_planes *with,
+                              unsigned tables, size_t groups,
+                              const uint8_t *packed, uint8_t *number,
+                              ts_error *error)
+{
+    size_t spans = spans_of(groups);
     uint8_t most = 0;
 
-    for (size_t i = 0; i < size; i++) {
-        uint8_t low = bytes[i] & 15, high = (uint8_t)(bytes[i] >> 4);
-        most = low > most ? low : most;
-        most = high > most ? high : most;
-    }
-    return most;
+    memset(number, 0, spans);
+    if (tables > 1) with->unpack(packed, spans, NUMBER_BITS, number);
+    for (size_t i = 0; i < spans; i++)
+        most = number[i] > most ? number[i] : most;
+    reader->tables.number = number;
+    if (most < tables) return TS_OK;
+    return ts_fail(error, TS_FORMAT, "a rANS stream names table %u of %u",
+                   most, tables);
 }
 
-static ts_status read_rares(ts_rans_reader *reader, const uint8_t *list,
-                            unsigned listed, const uint8_t *bytes,
-                            size_t count, uint8_t *rares, ts_error *error)
+static void read_rares(ts_rans_reader *reader, const ts_planes *with,
+                       const uint8_t *names, const uint8_t *packed,
+                       size_t count, unsigned bits, uint8_t *out)
 {
-    uint8_t names[16] = {0};
-    size_t halves = (count + 1) / 2;
-
-    memcpy(names, list, listed);
-    if (listed == 0) {
-        memcpy(rares, bytes, count);
-    } else if (count > 0 && largest_half(bytes, halves) >= listed) {
-        return ts_fail(error, TS_FORMAT,
-                       "a rare symbol has number %u in a list of %u",
-                       largest_half(bytes, halves), listed);
-    } else {
-        for (size_t i = 0; i < halves; i++) {
-            rares[2 * i] = names[bytes[i] & 15];
-            rares[2 * i + 1] = names[bytes[i] >> 4];
-        }
-    }
-    memset(rares + count, 0, PADDING);
-    reader->cursor.rare = rares;
-    reader->cursor.rares = rares + count;
-    return TS_OK;
+    if (bits < 8)
+        with->unpack(packed, count, bits, out);
+    else
+        memcpy(out, packed, count);
+    if (names != NULL)
+        for (size_t i = 0; i < count; i++) out[i] = names[out[i]];
+    memset(out + count, 0, TS_RANS_BEYOND);
+    reader->cursor.rare = out;
+    reader->cursor.rares = out + count;
 }
 
 /* The end of the chunk is too near to read whole vectors: go on in a copy. */
-static void enter_tail(ts_rans_reader *reader)
+static void enter_tail(ts_rans_reader *reader, unsigned k)
 {
     ts_rans_cursor *cursor = &reader->cursor;
-    size_t rest = (size_t)(reader->end - cursor->at);
+    size_t rest = (size_t)(reader->end - cursor->at[k]);
 
-    memset(reader->tail, 0, sizeof reader->tail);
-    memcpy(reader->tail, cursor->at, rest);
-    reader->before = (size_t)(cursor->at - reader->begin);
-    reader->in_tail = true;
-    cursor->at = reader->tail;
-    cursor->safe = reader->tail + rest;
+    memset(reader->tail[k], 0, sizeof reader->tail[k]);
+    memcpy(reader->tail[k], cursor->at[k], rest);
+    reader->before[k] = (size_t)(cursor->at[k] - reader->begin[k]);
+    reader->in_tail[k] = true;
+    cursor->at[k] = reader->tail[k];
+    cursor->safe[k] = reader->tail[k] + rest;
 }
 
-static ts_status check_head(const uint8_t *bytes, size_t size, size_t count,
-                            size_t *head, size_t *stream, ts_error *error)
+static void begin_stream(ts_rans_reader *reader, unsigned k,
+                         const uint8_t *bytes, size_t size)
 {
-    *head = 8;
-    if (size >= 8) *head = 8 + 2 * (size_t)bytes[1] + bytes[3];
-    uint64_t rare = size >= 8 ? ts_load_u32(bytes + 4) : 0;
-    uint64_t kept = size >= 8 && bytes[3] > 0 ? (rare + 1) / 2 : rare;
-    uint64_t fixed = *head + 2 * TS_RANS_LANES + kept;
-    if (size < 8 || bytes[0] < 7 || bytes[0] > 8
-        || bytes[1] >= TS_RANS_SYMBOLS || bytes[3] > 16 || rare > count
-        || fixed > size)
-        return ts_fail(error, TS_FORMAT,
-                       "a rANS stream of %zu bytes with %llu rare symbols of "
-                       "%zu",
-                       size, (unsigned long long)rare, count);
-    *stream = size - (size_t)fixed;
-    return TS_OK;
+    reader->begin[k] = reader->cursor.at[k] = bytes;
+    reader->size[k] = size;
+    reader->before[k] = 0;
+    reader->in_tail[k] = false;
+    if (reader->end - bytes < TS_RANS_REACH)
+        enter_tail(reader, k);
+    else
+        reader->cursor.safe[k] = reader->end - TS_RANS_REACH;
 }
 
-ts_status ts_rans_open(ts_rans_reader *reader, const uint8_t *bytes,
-                       size_t size, const uint8_t *end, size_t count,
-                       uint8_t *rares, ts_error *error)
+/* Are these bits, tables and rare symbols such as can be? */
+static bool head_is_sound(const uint8_t *head, size_t count, unsigned width)
 {
-    size_t head, stream;
+    return head[0] >= 7 && head[0] <= 8 && head[1] >= 1
+        && head[1] <= TS_RANS_TABLES && head[2] >= 1 && head[2] <= width
+        && head[3] == 0 && rare_of_head(head) <= count;
+}
 
-    TS_TRY(check_head(bytes, size, count, &head, &stream, error));
-    TS_TRY(read_slots(&reader->slots, bytes, error));
-    const uint8_t *states = bytes + head;
-    reader->begin = states + 2 * TS_RANS_LANES;
-    reader->size = stream;
+static ts_status wrong_size(size_t size, size_t count, ts_error *error)
+{
+    return ts_fail(error, TS_FORMAT,
+                   "a rANS stream of %zu bytes for %zu symbols has another "
+                   "head than any would",
+                   size, count);
+}
+
+ts_status ts_rans_open(ts_rans_reader *reader, const ts_planes *with,
+                       const uint8_t *bytes, size_t size, const uint8_t *end,
+                       size_t count, unsigned width, uint8_t *lists,
+                       ts_error *error)
+{
+    bytes_left left = {bytes, bytes + size};
+    const uint8_t *head = take(&left, HEAD), *names = NULL;
+    size_t groups = groups_of(count);
+
+    if (head == NULL || !head_is_sound(head, count, width))
+        return wrong_size(size, count, error);
+    unsigned tables = head[1], rare_bits = head[2];
+    size_t rare = (size_t)rare_of_head(head);
     reader->end = end;
-    reader->in_tail = false;
-    reader->before = 0;
-    memcpy(reader->cursor.state, states, 2 * TS_RANS_LANES);
-    reader->cursor.at = reader->begin;
-    reader->cursor.safe = end - TS_RANS_REACH;
-    TS_TRY(read_rares(reader, bytes + head - bytes[3], bytes[3],
-                      reader->begin + stream, ts_load_u32(bytes + 4), rares,
-                      error));
-    if (end - reader->begin < TS_RANS_REACH) enter_tail(reader);
+    reader->cursor.group = 0;
+    reader->tables.bits = head[0];
+    for (unsigned i = 0; i < tables; i++)
+        if (!read_table(&reader->tables.table[i], head[0], &left))
+            return ts_fail(error, TS_FORMAT,
+                           "table %u of a rANS stream does not fill %u slots",
+                           i, 1u << head[0]);
+    if (rare_bits < width) {
+        names = take(&left, (uint64_t)1 << rare_bits);
+        if (names == NULL) return wrong_size(size, count, error);
+    }
+    const uint8_t *numbers = take(&left, number_bytes(tables, groups));
+    const uint8_t *states =
+        numbers != NULL ? take(&left, STATES) : NULL;
+    if (states == NULL) return wrong_size(size, count, error);
+    memcpy(reader->cursor.state, states, STATES);
+    for (unsigned k = 0; k < TS_RANS_STREAMS; k++) {
+        uint32_t some = ts_load_u32(head + 8 + 4 * k);
+        const uint8_t *stream = take(&left, some);
+        if (stream == NULL) return wrong_size(size, count, error);
+        begin_stream(reader, k, stream, some);
+    }
+    if ((uint64_t)(left.end - left.at) != ts_plane_bytes(rare, rare_bits))
+        return wrong_size(size, count, error);
+    TS_TRY(read_numbers(reader, with, tables, groups, numbers, lists, error));
+    read_rares(reader, with, names, left.at, rare, rare_bits,
+               lists + spans_of(groups));
     return TS_OK;
 }
 
-/* Did it stop only because the end of the chunk is near? */
+/* Streams that stopped only because the end of the chunk is near. */
 static bool goes_on(ts_rans_reader *reader, size_t left)
 {
-    if (left == 0 || reader->in_tail
-        || reader->cursor.at <= reader->cursor.safe)
-        return false;
-    enter_tail(reader);
-    return true;
+    bool moved = false;
+
+    for (unsigned k = 0; left > 0 && k < TS_RANS_STREAMS; k++) {
+        if (reader->in_tail[k]
+            || reader->cursor.at[k] <= reader->cursor.safe[k])
+            continue;
+        enter_tail(reader, k);
+        moved = true;
+    }
+    return moved;
 }
 
-static ts_status all_read(const ts_rans_reader *reader, size_t left,
-                          ts_error *error)
+static ts_status all_read(size_t left, ts_error *error)
 {
     if (left == 0) return TS_OK;
     return ts_fail(error, TS_FORMAT,
-                   "a rANS stream of %zu bytes ends before its symbols do",
-                   reader->size);
+                   "a rANS stream ends %zu groups before its symbols do",
+                   left);
 }
 
 ts_status ts_rans_read(ts_rans_reader *reader, size_t groups, uint8_t *out,
                        ts_error *error)
 {
-    const ts_rans_slots *slots = &reader->slots;
-    size_t done = kernel()->decode(slots, &reader->cursor, groups, out);
+    size_t done = 0;
 
-    if (goes_on(reader, groups - done))
-        done += kernel()->decode(slots, &reader->cursor, groups - done,
-                                 out + done * TS_RANS_LANES);
-    return all_read(reader, groups - done, error);
+    do {
+        done += kernel()->decode(&reader->tables, &reader->cursor,
+                                 groups - done, out + done * TS_RANS_LANES);
+    } while (goes_on(reader, groups - done));
+    return all_read(groups - done, error);
 }
 
 bool ts_rans_has_sink(void) { return kernel()->decode_into != NULL; }
@@ -489,31 +635,38 @@ bool ts_rans_has_sink(void) { return kernel()->decode_into != NULL; }
 ts_status ts_rans_read_into(ts_rans_reader *reader, size_t groups,
                             ts_rans_sink *sink, ts_error *error)
 {
-    const ts_rans_slots *slots = &reader->slots;
-    size_t done =
-        kernel()->decode_into(slots, &reader->cursor, groups, sink);
+    size_t done = 0;
 
-    if (goes_on(reader, groups - done))
-        done += kernel()->decode_into(slots, &reader->cursor, groups - done,
-                                      sink);
-    return all_read(reader, groups - done, error);
+    do {
+        done += kernel()->decode_into(&reader->tables, &reader->cursor,
+                                      groups - done, sink);
+    } while (goes_on(reader, groups - done));
+    return all_read(groups - done, error);
+}
+
+static size_t used_of(const ts_rans_reader *reader, unsigned k)
+{
+    const uint8_t *from =
+        reader->in_tail[k] ? reader->tail[k] : reader->begin[k];
+    return reader->before[k] + (size_t)(reader->cursor.at[k] - from);
 }
 
 /* All bytes used, all states where every stream ends: little can be wrong. */
 ts_status ts_rans_close(const ts_rans_reader *reader, ts_error *error)
 {
     const ts_rans_cursor *cursor = &reader->cursor;
-    size_t used = reader->in_tail
-                      ? reader->before + (size_t)(cursor->at - reader->tail)
-                      : (size_t)(cursor->at - reader->begin);
     unsigned moved = 0;
 
     for (unsigned i = 0; i < TS_RANS_LANES; i++)
         moved |= cursor->state[i] ^ TS_RANS_START;
-    if (used == reader->size && moved == 0 && cursor->rare == cursor->rares)
-        return TS_OK;
+    for (unsigned k = 0; k < TS_RANS_STREAMS; k++)
+        if (used_of(reader, k) != reader->size[k])
+            return ts_fail(error, TS_FORMAT,
+                           "rANS stream %u of %zu bytes was decoded from %zu",
+                           k, reader->size[k], used_of(reader, k));
+    if (moved == 0 && cursor->rare == cursor->rares) return TS_OK;
     return ts_fail(error, TS_FORMAT,
-                   "a rANS stream of %zu bytes was decoded from %zu, with %td "
-                   "rare symbols left",
-                   reader->size, used, cursor->rares - cursor->rare);
+                   "a rANS stream ends in another state than any would, with "
+                   "%td rare symbols left",
+                   cursor->rares - cursor->rare);
 }

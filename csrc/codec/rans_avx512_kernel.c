@@ -4,7 +4,7 @@
 
 #include "planes_avx512.h"
 
-enum { VECTORS = TS_RANS_LANES / 32, AHEAD = 2048 };
+enum { VECTORS = TS_RANS_STREAMS, AHEAD = 2048, LINE = 64 };
 
 INLINE const uint8_t *fetch(const uint8_t *at, unsigned lines)
 {
@@ -25,8 +25,7 @@ INLINE table load_table(const uint8_t *bytes)
     return it;
 }
 
-/* The low byte of each 16-bit slot looked up; what its high byte finds is
- * cleared by `keep`. */
+/* Each byte's low 7 or 8 bits looked up; where `keep` is 0, 0. */
 INLINE __m512i look_up(const table *it, __m512i slot, unsigned bits,
                        __mmask64 keep)
 {
@@ -38,96 +37,107 @@ INLINE __m512i look_up(const table *it, __m512i slot, unsigned bits,
     return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(slot), high);
 }
 
-/* One step of 32 states; their symbols are the low bytes of what returns. */
-INLINE __m512i step(__m512i *state, const uint8_t **at, const table *symbol,
-                    const table *freq, const table *bias, unsigned bits)
-{
-    const __mmask64 even = 0x5555555555555555u;
-    __m512i x = *state;
-    __m512i slot =
-        _mm512_and_si512(x, _mm512_set1_epi16((short)((1 << bits) - 1)));
-    __m512i found = look_up(symbol, slot, bits, ~(__mmask64)0);
-    __m512i f = look_up(freq, slot, bits, even);
-    __m512i b = look_up(bias, slot, bits, even);
-
-    x = _mm512_add_epi16(_mm512_mullo_epi16(f, _mm512_srli_epi16(x, bits)), b);
-    __mmask32 renew = _mm512_cmplt_epu16_mask(x, _mm512_set1_epi16(256));
-    __m512i next =
-        _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)*at));
-    *at += (unsigned)_mm_popcnt_u32(renew);
-    next = _mm512_maskz_expand_epi16(renew, next);
-    x = _mm512_mask_slli_epi16(x, renew, x, 8);
-    *state = _mm512_or_si512(x, next);
-    return found;
-}
-
 /* The registers of a decoder between two groups. */
 typedef struct {
     table symbol, freq, bias;
     __m512i escape, state[VECTORS];
-    const uint8_t *at, *rare;
+    const uint8_t *at[VECTORS], *rare;
 } decoder;
 
-INLINE decoder begin(const ts_rans_slots *slots, const ts_rans_cursor *cursor)
+INLINE void use_table(decoder *it, const ts_rans_slots *slots)
 {
-    decoder it = {.symbol = load_table(slots->symbol),
-                  .freq = load_table(slots->freq),
-                  .bias = load_table(slots->bias),
-                  .escape = _mm512_set1_epi8((char)slots->escape),
-                  .at = cursor->at,
-                  .rare = cursor->rare};
-
-    for (int v = 0; v < VECTORS; v++)
-        it.state[v] = _mm512_load_si512(cursor->state + 32 * v);
-    return it;
+    it->symbol = load_table(slots->symbol);
+    it->freq = load_table(slots->freq);
+    it->bias = load_table(slots->bias);
+    it->escape = _mm512_set1_epi8((char)slots->escape);
 }
 
-INLINE void end(const decoder *it, ts_rans_cursor *cursor)
+INLINE void begin(decoder *it, const ts_rans_cursor *cursor)
 {
-    for (int v = 0; v < VECTORS; v++)
+    it->rare = cursor->rare;
+    for (int v = 0; v < VECTORS; v++) {
+        it->state[v] = _mm512_load_si512(cursor->state + 32 * v);
+        it->at[v] = cursor->at[v];
+        for (int i = 0; i < 4; i++) /* what a span will take of it */
+            _mm_prefetch((const char *)cursor->at[v] + AHEAD / 4 + LINE * i,
+                         _MM_HINT_T0);
+    }
+}
+
+INLINE void end(const decoder *it, ts_rans_cursor *cursor, size_t groups)
+{
+    for (int v = 0; v < VECTORS; v++) {
         _mm512_store_si512(cursor->state + 32 * v, it->state[v]);
-    cursor->at = it->at;
+        cursor->at[v] = it->at[v];
+    }
     cursor->rare = it->rare;
+    cursor->group += groups;
 }
 
-/* Symbols of states v and v + 1, those of ESC replaced. */
+/* One step of 32 states.  A state below 256 moves up by a byte: the next ones
+ * of the stream are spread over the upper halves of those lanes, from where a
+ * double shift takes them. */
+INLINE void step(decoder *it, int v, unsigned bits)
+{
+    const __mmask64 even = 0x5555555555555555u;
+    __m512i x = it->state[v];
+    __m512i f = look_up(&it->freq, x, bits, even);
+    __m512i b = look_up(&it->bias, x, bits, even);
+
+    x = _mm512_add_epi16(_mm512_mullo_epi16(f, _mm512_srli_epi16(x, bits)), b);
+    __mmask32 renew = _mm512_cmplt_epu16_mask(x, _mm512_set1_epi16(256));
+    __mmask64 upper = _mm512_mask_testn_epi8_mask(
+        ~even, x, _mm512_set1_epi8((char)0xFF));
+    __m512i next = _mm512_maskz_expand_epi8(
+        upper, _mm512_castsi256_si512(
+                   _mm256_loadu_si256((const __m256i *)it->at[v])));
+
+    it->at[v] += (unsigned)_mm_popcnt_u32(renew);
+    it->state[v] = _mm512_mask_shldi_epi16(x, renew, x, next, 8);
+}
+
+/* 64 symbols: the even ones of stream v, the odd ones of v + 1; those of ESC
+ * replaced. */
 INLINE __m512i next64(decoder *it, int v, unsigned bits)
 {
-    __m512i a = step(&it->state[v], &it->at, &it->symbol, &it->freq,
-                     &it->bias, bits);
-    __m512i b = step(&it->state[v + 1], &it->at, &it->symbol, &it->freq,
-                     &it->bias, bits);
-    __m512i both = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)),
-        _mm512_cvtepi16_epi8(b), 1);
+    __m512i odd = _mm512_slli_epi16(it->state[v + 1], 8);
+    __m512i both = _mm512_ternarylogic_epi32(_mm512_set1_epi16(0xFF),
+                                             it->state[v], odd, 0xCA);
+    both = look_up(&it->symbol, both, bits, ~(__mmask64)0);
     __mmask64 rares = _mm512_cmpeq_epi8_mask(both, it->escape);
     __m512i listed = _mm512_loadu_si512(it->rare);
 
+    step(it, v, bits);
+    step(it, v + 1, bits);
     it->rare += (size_t)_mm_popcnt_u64(rares);
     return _mm512_mask_expand_epi8(both, rares, listed);
 }
 
-INLINE size_t decode_with(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+INLINE size_t decode_with(const ts_rans_tables *tables, ts_rans_cursor *cursor,
                           size_t groups, uint8_t *out, unsigned bits)
 {
-    decoder it = begin(slots, cursor);
-    size_t done = 0;
+    size_t done = 0, some;
+    decoder it;
 
-    for (; done < groups; done++, out += TS_RANS_LANES) {
-        if (it.at > cursor->safe || it.rare > cursor->rares) break;
-        _mm_prefetch((const char *)it.at + AHEAD, _MM_HINT_T0);
-        _mm512_storeu_si512(out, next64(&it, 0, bits));
-        _mm512_storeu_si512(out + 64, next64(&it, 2, bits));
+    while ((some = ts_rans_ready(cursor, groups - done)) > 0) {
+        begin(&it, cursor);
+        use_table(&it, ts_rans_table(tables, cursor));
+        for (size_t i = 0; i < some; i++, out += TS_RANS_LANES) {
+            _mm512_storeu_si512(out, next64(&it, 0, bits));
+            _mm512_storeu_si512(out + 64, next64(&it, 2, bits));
+        }
+        end(&it, cursor, some);
+        done += some;
     }
-    end(&it, cursor);
     return done;
 }
 
-static AVX512 size_t decode(const ts_rans_slots *slots, ts_rans_cursor *cursor,
-                            size_t groups, uint8_t *out)
+static AVX512 size_t decode(const ts_rans_tables *tables,
+                            ts_rans_cursor *cursor, size_t groups,
+                            uint8_t *out)
 {
-    if (slots->bits == 7) return decode_with(slots, cursor, groups, out, 7);
-    return decode_with(slots, cursor, groups, out, 8);
+    if (tables->bits == 7) return decode_with(tables, cursor, groups, out, 7);
+    return decode_with(tables, cursor, groups, out, 8);
 }
 
 /* ---- decoding to elements --------------------------------------------- */
@@ -144,66 +154,84 @@ INLINE __m512i whole_top(__m512i upper, const ts_rans_sink *sink,
         spread64(lower, sink->lower + at / 8 * sink->low));
 }
 
-INLINE size_t into_with(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+/* What does not change while elements are put together. */
+typedef struct {
+    const ts_rans_sink *sink;
+    spreading lower;
+    const uint8_t *ahead;
+    unsigned lines;
+} merging;
+
+INLINE void merge_group(decoder *it, merging *to, size_t group, unsigned bits,
+                        unsigned width, bool rotated, bool bypass)
+{
+    const ts_rans_sink *sink = to->sink;
+
+    to->ahead = fetch(to->ahead, to->lines);
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; v += 2) {
+        size_t at = group * TS_RANS_LANES + 32 * (size_t)v;
+        for (unsigned k = 1; k < width; k++)
+            _mm_prefetch((const char *)sink->plane[k] + at + AHEAD,
+                         _MM_HINT_T0);
+        put64(whole_top(next64(it, v, bits), sink, &to->lower, at),
+              sink->plane, at, width, rotated, sink->out + at * width,
+              bypass);
+    }
+}
+
+INLINE size_t into_with(const ts_rans_tables *tables, ts_rans_cursor *cursor,
                         size_t groups, const ts_rans_sink *sink, unsigned bits,
                         unsigned width, bool rotated, bool bypass)
 {
-    decoder it = begin(slots, cursor);
-    spreading lower = spreading_of(sink->low);
-    const uint8_t *ahead = sink->ahead.at;
-    unsigned lines = ahead != NULL ? sink->ahead.lines : 0;
-    size_t done = 0;
+    merging to = {sink, spreading_of(sink->low), sink->ahead.at,
+                  sink->ahead.at != NULL ? sink->ahead.lines : 0};
+    size_t done = 0, some;
+    decoder it;
 
-    for (; done < groups; done++) {
-        if (it.at > cursor->safe || it.rare > cursor->rares) break;
-        ahead = fetch(ahead, lines);
-        _mm_prefetch((const char *)it.at + AHEAD, _MM_HINT_T0);
-#pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; v += 2) {
-            size_t at = done * TS_RANS_LANES + 32 * (size_t)v;
-            for (unsigned k = 1; k < width; k++)
-                _mm_prefetch((const char *)sink->plane[k] + at + AHEAD,
-                             _MM_HINT_T0);
-            put64(whole_top(next64(&it, v, bits), sink, &lower, at),
-                  sink->plane, at, width, rotated, sink->out + at * width,
-                  bypass);
-        }
+    while ((some = ts_rans_ready(cursor, groups - done)) > 0) {
+        begin(&it, cursor);
+        use_table(&it, ts_rans_table(tables, cursor));
+        for (size_t i = 0; i < some; i++)
+            merge_group(&it, &to, done + i, bits, width, rotated, bypass);
+        end(&it, cursor, some);
+        done += some;
     }
-    end(&it, cursor);
     return done;
 }
 
-INLINE size_t into_how(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+INLINE size_t into_how(const ts_rans_tables *tables, ts_rans_cursor *cursor,
                        size_t groups, const ts_rans_sink *sink, unsigned bits,
                        unsigned width)
 {
     bool bypass = sink->bypass && ((uintptr_t)sink->out & 63) == 0;
 
     if (!sink->rotated)
-        return into_with(slots, cursor, groups, sink, bits, width, false,
+        return into_with(tables, cursor, groups, sink, bits, width, false,
                          false);
     if (bypass)
-        return into_with(slots, cursor, groups, sink, bits, width, true, true);
-    return into_with(slots, cursor, groups, sink, bits, width, true, false);
+        return into_with(tables, cursor, groups, sink, bits, width, true,
+                         true);
+    return into_with(tables, cursor, groups, sink, bits, width, true, false);
 }
 
-INLINE size_t into_bits(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+INLINE size_t into_bits(const ts_rans_tables *tables, ts_rans_cursor *cursor,
                         size_t groups, const ts_rans_sink *sink, unsigned bits)
 {
     switch (sink->width) {
-    case 1: return into_how(slots, cursor, groups, sink, bits, 1);
-    case 2: return into_how(slots, cursor, groups, sink, bits, 2);
-    default: return into_how(slots, cursor, groups, sink, bits, 4);
+    case 1: return into_how(tables, cursor, groups, sink, bits, 1);
+    case 2: return into_how(tables, cursor, groups, sink, bits, 2);
+    default: return into_how(tables, cursor, groups, sink, bits, 4);
     }
 }
 
-static AVX512 size_t decode_into(const ts_rans_slots *slots,
+static AVX512 size_t decode_into(const ts_rans_tables *tables,
                                  ts_rans_cursor *cursor, size_t groups,
                                  ts_rans_sink *sink)
 {
-    size_t done = slots->bits == 7
-                      ? into_bits(slots, cursor, groups, sink, 7)
-                      : into_bits(slots, cursor, groups, sink, 8);
+    size_t done = tables->bits == 7
+                      ? into_bits(tables, cursor, groups, sink, 7)
+                      : into_bits(tables, cursor, groups, sink, 8);
 
     for (unsigned k = 1; k < sink->width; k++)
         sink->plane[k] += done * TS_RANS_LANES;
@@ -268,22 +296,22 @@ INLINE __m512i owners_of(__m512i symbols, const table *owner, __m512i escape,
     return found;
 }
 
-INLINE uint8_t *encode_with(const ts_rans_owners *owners,
-                            const uint8_t *symbols, size_t groups,
-                            uint16_t *states, uint8_t *end, uint8_t **rares,
-                            unsigned bits)
+INLINE void encode_with(const ts_rans_owners *owners, const uint8_t *symbols,
+                        size_t groups, ts_rans_press *press, unsigned bits)
 {
     pair freqs = load_pair(owners->freq), starts = load_pair(owners->start);
     pair inverses = load_pair(owners->inverse);
     table owner = load_table(owners->owner);
     __m512i escape = _mm512_set1_epi8((char)owners->escape);
-    __m512i state[VECTORS];
-    uint8_t *rare = *rares;
-    const uint8_t *ahead = owners->ahead.at;
-    unsigned lines = ahead != NULL ? owners->ahead.lines : 0;
+    __m512i low = _mm512_set1_epi16(0xFF), state[VECTORS];
+    const uint8_t *ahead = press->ahead.at;
+    unsigned lines = ahead != NULL ? press->ahead.lines : 0;
+    uint8_t *rare = press->rare, *end[VECTORS];
 
-    for (int v = 0; v < VECTORS; v++)
-        state[v] = _mm512_loadu_si512(states + 32 * v);
+    for (int v = 0; v < VECTORS; v++) {
+        state[v] = _mm512_load_si512(press->state + 32 * v);
+        end[v] = press->end[v];
+    }
     while (groups-- > 0) {
         const uint8_t *from = symbols + groups * TS_RANS_LANES;
         ahead = fetch(ahead, lines);
@@ -291,29 +319,27 @@ INLINE uint8_t *encode_with(const ts_rans_owners *owners,
         for (int v = VECTORS - 2; v >= 0; v -= 2) {
             __m512i index = owners_of(_mm512_loadu_si512(from + 32 * v),
                                       &owner, escape, &rare);
-            state[v + 1] = put(
-                state[v + 1],
-                _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(index, 1)),
-                &freqs, &inverses, &starts, bits, &end);
-            state[v] =
-                put(state[v],
-                    _mm512_cvtepu8_epi16(_mm512_castsi512_si256(index)),
-                    &freqs, &inverses, &starts, bits, &end);
+            state[v + 1] = put(state[v + 1], _mm512_srli_epi16(index, 8),
+                               &freqs, &inverses, &starts, bits, &end[v + 1]);
+            state[v] = put(state[v], _mm512_and_si512(index, low), &freqs,
+                           &inverses, &starts, bits, &end[v]);
         }
     }
-    for (int v = 0; v < VECTORS; v++)
-        _mm512_storeu_si512(states + 32 * v, state[v]);
-    *rares = rare;
-    return end;
+    for (int v = 0; v < VECTORS; v++) {
+        _mm512_store_si512(press->state + 32 * v, state[v]);
+        press->end[v] = end[v];
+    }
+    press->rare = rare;
+    if (ahead != NULL) press->ahead.at = ahead;
 }
 
-static AVX512 uint8_t *encode(const ts_rans_owners *owners,
-                              const uint8_t *symbols, size_t groups,
-                              uint16_t *state, uint8_t *end, uint8_t **rares)
+static AVX512 void encode(const ts_rans_owners *owners, const uint8_t *symbols,
+                          size_t groups, ts_rans_press *press)
 {
     if (owners->bits == 7)
-        return encode_with(owners, symbols, groups, state, end, rares, 7);
-    return encode_with(owners, symbols, groups, state, end, rares, 8);
+        encode_with(owners, symbols, groups, press, 7);
+    else
+        encode_with(owners, symbols, groups, press, 8);
 }
 
 const ts_rans ts_rans_avx512 = {decode, decode_into, encode};

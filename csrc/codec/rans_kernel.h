@@ -1,14 +1,23 @@
 /* rans_kernel.h -- an asymmetric-numeral-system coder whose tables fit into
  * registers: 16-bit states, probabilities in 1/128 or 1/256, bytes of renewal.
  *
- *     symbol i belongs to state i % 128          x = freq * (x / M) + bias
- *     group 0: symbols 0 .. 127                  if (x < 256)
- *     group 1: symbols 128 .. 255                    x = x << 8 | next byte
+ *     symbols of a group, 0 .. 127             x = freq * (x / M) + bias
+ *       0  2  4 .. 62   states of stream 0     if (x < 256)
+ *       1  3  5 .. 63   stream 1                   x = x << 8 | next byte
+ *      64 66 68 .. 126  stream 2                             of the stream
+ *      65 67 69 .. 127  stream 3
  *
- * 128 states run side by side: four vectors of 32 lanes.  A slot (x % M) gives
- * symbol, freq and bias.  Rare symbols share one slot of their own, ESC, and
- * stand in a list that is read in the same order.  Idea of the interleaving:
- * F. Giesen, "Interleaved entropy coders", 2014; of rANS: J. Duda, 2013. */
+ * 128 states run side by side, 32 to a stream of renewal bytes: with a stream
+ * for each vector of states, where one reads on never waits for the others,
+ * which is what bounded the speed when there was one stream for all.  Even and
+ * odd symbols have different streams, so that two vectors of 16-bit states
+ * are the bytes of one in order.
+ *
+ * A slot (x % M) gives symbol, freq and bias.  Rare symbols share one slot of
+ * their own, ESC, and stand in a list that is read in the same order.  Each
+ * span of 16 groups has one of up to four tables: rows of a matrix differ in
+ * scale.  Idea of the interleaving: F. Giesen, "Interleaved entropy coders",
+ * 2014; of rANS: J. Duda, 2013. */
 #ifndef TS_CODEC_RANS_KERNEL_H
 #define TS_CODEC_RANS_KERNEL_H
 
@@ -17,10 +26,15 @@
 #include <stdint.h>
 
 enum {
-    TS_RANS_LANES = 128,
-    TS_RANS_REACH = 192, /* bytes behind `at` that a group may read */
+    TS_RANS_STREAMS = 4,
+    TS_RANS_LANES = 128, /* states, and symbols of a group */
+    TS_RANS_SPAN = 16,   /* groups with one table */
+    TS_RANS_TABLES = 4,
+    TS_RANS_REACH = 32, /* bytes behind `at` that a group may read or take */
     TS_RANS_SYMBOLS = 64, /* slots' owners, ESC among them */
     TS_RANS_START = 256, /* every state, before the first and after the last */
+    TS_RANS_BEYOND = (TS_RANS_SPAN + 1) * TS_RANS_LANES, /* rare symbols that
+                               may be read behind the end of their list */
 };
 
 /* What the decoder needs.  Entries from M on are not used. */
@@ -29,17 +43,44 @@ typedef struct {
     uint8_t first[TS_RANS_SYMBOLS]; /* slot of each owner, ascending */
     uint8_t owner[TS_RANS_SYMBOLS]; /* its symbol */
     unsigned owners;
-    unsigned bits;  /* 7 or 8: M is 1 << bits */
     uint8_t escape; /* no owner's symbol: what ESC's slots say */
 } ts_rans_slots;
 
 typedef struct {
+    ts_rans_slots table[TS_RANS_TABLES];
+    const uint8_t *number; /* of each span's table, all in `table` */
+    unsigned bits;         /* 7 or 8: M is 1 << bits */
+} ts_rans_tables;
+
+typedef struct {
     _Alignas(64) uint16_t state[TS_RANS_LANES];
-    const uint8_t *at;    /* next byte */
-    const uint8_t *safe;  /* a group may begin while at <= safe */
+    const uint8_t *at[TS_RANS_STREAMS];   /* next bytes */
+    const uint8_t *safe[TS_RANS_STREAMS]; /* a group may begin up to here */
     const uint8_t *rare;  /* next symbol of the list */
-    const uint8_t *rares; /* its end; 192 bytes behind it may be read */
+    const uint8_t *rares; /* its end; TS_RANS_BEYOND more may be read */
+    size_t group;         /* number of the next one */
 } ts_rans_cursor;
+
+/* Groups, at most `want`, that the cursor can surely do and that have one
+ * table.  A group takes 32 bytes of each stream at most. */
+static inline size_t ts_rans_ready(const ts_rans_cursor *cursor, size_t want)
+{
+    size_t some = TS_RANS_SPAN - cursor->group % TS_RANS_SPAN;
+
+    some = want < some ? want : some;
+    for (int k = 0; k < TS_RANS_STREAMS; k++) {
+        ptrdiff_t left = cursor->safe[k] - cursor->at[k];
+        size_t fit = left < 0 ? 0 : (size_t)left / TS_RANS_REACH + 1;
+        some = fit < some ? fit : some;
+    }
+    return cursor->rare > cursor->rares ? 0 : some;
+}
+
+static inline const ts_rans_slots *ts_rans_table(const ts_rans_tables *tables,
+                                                 const ts_rans_cursor *cursor)
+{
+    return &tables->table[tables->number[cursor->group / TS_RANS_SPAN]];
+}
 
 /* What will be worked on next: `lines` cache lines of it are fetched with
  * every group.  at is NULL when nothing is known. */
@@ -69,25 +110,29 @@ typedef struct {
     _Alignas(64) uint16_t start[TS_RANS_SYMBOLS];
     unsigned bits;
     uint8_t escape; /* the last owner */
-    ts_rans_ahead ahead;
 } ts_rans_owners;
 
+/* Where the encoder stands: all of it moves downwards.  64 bytes of room below
+ * each; every state starts at TS_RANS_START. */
 typedef struct {
-    /* Up to `groups` groups; how many were done before `at` or `rare` got too
-     * far.  out takes 128 symbols a group. */
-    size_t (*decode)(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+    _Alignas(64) uint16_t state[TS_RANS_LANES];
+    uint8_t *end[TS_RANS_STREAMS]; /* renewal bytes come below */
+    uint8_t *rare;                 /* rare symbols, too */
+    ts_rans_ahead ahead;
+} ts_rans_press;
+
+typedef struct {
+    /* Up to `groups` groups; how many were done before the bytes of a stream
+     * or the list were used up.  out takes 128 symbols a group. */
+    size_t (*decode)(const ts_rans_tables *tables, ts_rans_cursor *cursor,
                      size_t groups, uint8_t *out);
     /* The same, put together to elements at once while the next symbols are
      * being decoded; NULL where that brings nothing. */
-    size_t (*decode_into)(const ts_rans_slots *slots, ts_rans_cursor *cursor,
+    size_t (*decode_into)(const ts_rans_tables *tables, ts_rans_cursor *cursor,
                           size_t groups, ts_rans_sink *sink);
-    /* Encode groups of symbols from the last to the first, renewal bytes
-     * downwards from `end`, rare symbols downwards from *rares; where the
-     * bytes begin.  64 bytes of room below both; every state starts at
-     * TS_RANS_START. */
-    uint8_t *(*encode)(const ts_rans_owners *owners, const uint8_t *symbols,
-                       size_t groups, uint16_t *state, uint8_t *end,
-                       uint8_t **rares);
+    /* Encode groups of symbols with one table, from the last to the first. */
+    void (*encode)(const ts_rans_owners *owners, const uint8_t *symbols,
+                   size_t groups, ts_rans_press *press);
 } ts_rans;
 
 extern const ts_rans ts_rans_scalar;

@@ -80,13 +80,14 @@ static ts_status open_packed(job *it, source *out, const uint8_t *bytes,
 static ts_status open_rans(job *it, source *out, const uint8_t *bytes,
                            size_t size, uint64_t count)
 {
-    uint8_t *reader, *rares;
+    uint8_t *reader, *lists;
 
     TS_TRY(memory(it, sizeof *out->reader, &reader));
-    TS_TRY(memory(it, ts_rans_rares(bytes, size, (size_t)count), &rares));
+    TS_TRY(memory(it, ts_rans_lists(bytes, size, (size_t)count), &lists));
     out->reader = (ts_rans_reader *)(void *)reader;
-    return ts_rans_open(out->reader, bytes, size, it->bytes + it->size,
-                        (size_t)count, rares, it->error);
+    return ts_rans_open(out->reader, it->with, bytes, size,
+                        it->bytes + it->size, (size_t)count, out->bits, lists,
+                        it->error);
 }
 
 static ts_status open_zstd(job *it, source *out, const uint8_t *bytes,

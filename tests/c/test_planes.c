@@ -140,41 +140,50 @@ static void draw_symbols(uint8_t *out, size_t count, unsigned kinds,
     }
 }
 
-static void count_symbols(const uint8_t *symbols, size_t count, size_t step,
-                          ts_sample *out)
+/* The plan of a plane, from all of it or from a sixteenth; number takes a byte
+ * a span. */
+static bool plan_of(const uint8_t *symbols, size_t count, unsigned bits,
+                    bool whole, uint8_t *number, ts_rans_plan *out)
 {
-    memset(out, 0, sizeof *out);
-    for (size_t i = 0; i < count; i += step) out->seen[symbols[i]]++;
-    out->total = (uint32_t)((count + step - 1) / step);
-    out->whole = step == 1;
+    static uint64_t room[SYMBOLS / TS_SPAN * 2 + 16];
+    ts_classes classes;
+
+    ts_classes_find(symbols, count, whole ? TS_SAMPLE_RUN : 1024, room,
+                    &classes);
+    return ts_rans_plan_make(&classes, 0, bits, count, number, out)
+        != UINT32_MAX;
 }
 
-/* A stream that just fits its memory. */
-static void check_stream(const uint8_t *symbols, size_t count, unsigned bits,
-                         size_t step)
+/* A stream that just fits its memory, read in two parts. */
+static unsigned check_stream(const uint8_t *symbols, size_t count,
+                             unsigned bits, unsigned width, bool whole)
 {
-    static uint8_t spare[2 * SYMBOLS + 512];
-    static uint8_t out[2 * SYMBOLS + 1024], rares[SYMBOLS + 256];
+    static uint8_t spare[2 * SYMBOLS + 1024], out[2 * SYMBOLS + 4096];
     static uint8_t back[SYMBOLS + 128];
+    uint8_t number[SYMBOLS / TS_SPAN + 1];
+    const ts_planes *with = &ts_planes_scalar;
     size_t groups = (count + 127) / 128;
-    ts_rans_model model;
-    ts_sample sample;
-    ts_rans_reader *reader = aligned_alloc(64, sizeof *reader);
+    ts_rans_plan plan;
 
-    count_symbols(symbols, count, step, &sample);
-    if (ts_rans_fit(&sample, bits, &model) == UINT32_MAX) {
-        free(reader);
-        return;
-    }
+    CHECK(ts_rans_spare(count) <= sizeof spare);
+    if (!plan_of(symbols, count, bits, whole, number, &plan)) return 0;
     size_t size =
-        ts_rans_write(&model, symbols, count, (ts_rans_ahead){symbols, 3},
-                      spare, out, sizeof out);
+        ts_rans_write(&plan, with, symbols, count, width,
+                      (ts_rans_ahead){symbols, 3}, spare, out, sizeof out);
     CHECK(size > 0);
+    CHECK(ts_rans_write(&plan, with, symbols, count, width,
+                        (ts_rans_ahead){0}, spare, out, size)
+          == size);
+    CHECK(ts_rans_write(&plan, with, symbols, count, width,
+                        (ts_rans_ahead){0}, spare, out, size - 1)
+          == 0);
     uint8_t *tight = malloc(size);
+    uint8_t *lists = malloc(ts_rans_lists(out, size, count));
+    ts_rans_reader *reader = aligned_alloc(64, sizeof *reader);
     memcpy(tight, out, size);
     memset(back, 0xA5, sizeof back);
-    CHECK_OK(ts_rans_open(reader, tight, size, tight + size, count, rares,
-                          error));
+    CHECK_OK(ts_rans_open(reader, with, tight, size, tight + size, count,
+                          width, lists, error));
     size_t first = groups / 2;
     CHECK_OK(ts_rans_read(reader, first, back, error));
     CHECK_OK(ts_rans_read(reader, groups - first, back + 128 * first, error));
@@ -182,7 +191,9 @@ static void check_stream(const uint8_t *symbols, size_t count, unsigned bits,
     CHECK(memcmp(back, symbols, count) == 0, "%zu symbols", count);
     CHECK(untouched(back + 128 * groups, back + sizeof back));
     free(tight);
+    free(lists);
     free(reader);
+    return plan.tables;
 }
 
 static void streams_of_every_length(void)
@@ -190,23 +201,54 @@ static void streams_of_every_length(void)
     static uint8_t symbols[SYMBOLS];
     for (unsigned bits = 7; bits <= 8; bits++)
         for (unsigned kinds = 1; kinds <= 20; kinds += 3) {
+            unsigned width = kinds % 2 ? 8 : 4;
             draw_symbols(symbols, SYMBOLS, kinds, kinds % 2 ? 255 : 15);
             for (size_t count = 1; count <= 300; count++)
-                check_stream(symbols, count, bits, 1);
+                check_stream(symbols, count, bits, width, true);
             for (size_t count = 301; count <= SYMBOLS; count += 1999)
-                check_stream(symbols, count, bits, 1 + count % 16);
+                check_stream(symbols, count, bits, width, count % 16 < 4);
         }
+}
+
+/* Spans that differ get tables of their own, four at most. */
+static void spans_of_every_kind(void)
+{
+    enum { ALL = 8 * TS_SPAN };
+    static uint8_t symbols[ALL];
+    for (unsigned kinds = 1; kinds <= 7; kinds++) {
+        draw_symbols(symbols, ALL, 12, 15);
+        for (size_t i = 0; i < ALL; i++)
+            symbols[i] =
+                (uint8_t)(symbols[i] % 16 + 20 * (i / TS_SPAN % kinds));
+        unsigned tables = check_stream(symbols, ALL, 7, 8, true);
+        CHECK(tables == (kinds < 4 ? kinds : 4), "%u of %u", tables, kinds);
+        check_stream(symbols, ALL - 1, 8, 8, true);
+        check_stream(symbols, ALL, 7, 8, false);
+    }
+}
+
+/* A cursor over noise. */
+static void begin_noise(ts_rans_cursor *cursor, const uint8_t *noise,
+                        size_t apart, size_t size)
+{
+    memset(cursor, 0, sizeof *cursor);
+    memcpy(cursor->state, noise + 64, sizeof cursor->state);
+    for (unsigned k = 0; k < TS_RANS_STREAMS; k++) {
+        cursor->at[k] = noise + k * apart;
+        cursor->safe[k] = noise + k * apart + size - k;
+    }
+    cursor->rare = noise + 5;
+    cursor->rares = noise + 5 + size;
 }
 
 /* The same bytes, rare symbols and states from every path. */
 static void check_kernel(const ts_rans *with, unsigned bits)
 {
-    enum { GROUPS = 40, COUNT = GROUPS * 128, ROOM_FOR = COUNT + 64 };
-    static uint8_t symbols[COUNT], rares[2][ROOM_FOR], made[2][ROOM_FOR];
-    uint16_t state[2][128];
+    enum { GROUPS = 40, COUNT = GROUPS * 128, ONE = GROUPS * 32 + 64 };
+    static uint8_t symbols[COUNT], rares[2][COUNT + 64], made[2][4][ONE];
+    static ts_rans_press press[2];
     const ts_rans *both[2] = {&ts_rans_scalar, with};
     ts_rans_owners owners = {.bits = bits, .escape = 40};
-    uint8_t *first[2], *rare[2];
     unsigned slots = 1u << bits, start = 0;
 
     memset(owners.owner, 40, sizeof owners.owner);
@@ -220,61 +262,76 @@ static void check_kernel(const ts_rans *with, unsigned bits)
     }
     draw_symbols(symbols, COUNT, 17, 255);
     for (int k = 0; k < 2; k++) {
-        for (unsigned i = 0; i < 128; i++) state[k][i] = TS_RANS_START;
-        rare[k] = rares[k] + ROOM_FOR;
-        first[k] = both[k]->encode(&owners, symbols, GROUPS, state[k],
-                                   made[k] + ROOM_FOR, &rare[k]);
+        for (unsigned i = 0; i < 128; i++) press[k].state[i] = TS_RANS_START;
+        for (unsigned i = 0; i < 4; i++) press[k].end[i] = made[k][i] + ONE;
+        press[k].rare = rares[k] + COUNT + 64;
+        both[k]->encode(&owners, symbols + 128, GROUPS - 1, &press[k]);
+        both[k]->encode(&owners, symbols, 1, &press[k]);
     }
-    CHECK(rare[0] - rares[0] == rare[1] - rares[1]);
-    CHECK(memcmp(rare[0], rare[1], (size_t)(rares[0] + ROOM_FOR - rare[0]))
-          == 0);
-    CHECK(first[0] - made[0] == first[1] - made[1]);
-    CHECK(memcmp(first[0], first[1], (size_t)(made[0] + ROOM_FOR - first[0]))
-          == 0);
-    CHECK(memcmp(state[0], state[1], sizeof state[0]) == 0);
+    size_t rare = (size_t)(rares[0] + COUNT + 64 - press[0].rare);
+    CHECK(press[0].rare - rares[0] == press[1].rare - rares[1]);
+    CHECK(memcmp(press[0].rare, press[1].rare, rare) == 0);
+    for (unsigned i = 0; i < 4; i++) {
+        size_t size = (size_t)(made[0][i] + ONE - press[0].end[i]);
+        CHECK(press[0].end[i] - made[0][i] == press[1].end[i] - made[1][i]);
+        CHECK(memcmp(press[0].end[i], press[1].end[i], size) == 0);
+    }
+    CHECK(memcmp(press[0].state, press[1].state, sizeof press[0].state) == 0);
 }
 
-/* Any bytes are states and renewal bytes of some stream. */
-static void check_decode(const ts_rans *with, unsigned bits, unsigned owners)
+/* A table of so many owners, all but the last of one slot each. */
+static void fill_table(ts_rans_slots *slots, unsigned bits, unsigned owners,
+                       unsigned salt)
 {
-    enum { GROUPS = 30 };
-    static uint8_t out[2][GROUPS * 128], noise[GROUPS * 128 + 512];
-    const ts_rans *both[2] = {&ts_rans_scalar, with};
-    ts_rans_cursor cursor[2];
-    ts_rans_slots *slots = aligned_alloc(64, sizeof *slots);
-    size_t done[2];
-
-    for (size_t i = 0; i < sizeof noise; i++)
-        noise[i] = bytes[i * 7 % ROOM] ^ (uint8_t)(i >> 3);
     memset(slots, 0, sizeof *slots);
-    slots->bits = bits;
+    slots->owners = owners;
     slots->escape = 200;
     for (unsigned i = 0, at = 0; i < owners; i++) {
         unsigned last = (1u << bits) - (owners - 1);
         unsigned freq = i + 1 < owners ? 1 : last;
         slots->first[i] = (uint8_t)at;
-        slots->owner[i] = (uint8_t)(i + 1 < owners ? 3 * i : 200);
+        slots->owner[i] = (uint8_t)(i + 1 < owners ? 3 * i + salt : 200);
         for (unsigned k = 0; k < freq; k++, at++) {
             slots->symbol[at] = slots->owner[i];
             slots->freq[at] = (uint8_t)freq;
             slots->bias[at] = (uint8_t)k;
         }
     }
-    slots->owners = owners;
-    for (int k = 0; k < 2; k++) {
-        memcpy(cursor[k].state, noise + 64, sizeof cursor[k].state);
-        cursor[k].at = noise;
-        cursor[k].safe = noise + GROUPS * 100;
-        cursor[k].rare = noise + 5;
-        cursor[k].rares = noise + 5 + GROUPS * 90;
-        done[k] = both[k]->decode(slots, &cursor[k], GROUPS, out[k]);
+}
+
+/* Any bytes are states and renewal bytes of some stream. */
+static void check_decode(const ts_rans *with, unsigned bits, unsigned owners)
+{
+    enum { GROUPS = 40, APART = GROUPS * 20, NOISE = GROUPS * 128 * 2 };
+    static uint8_t out[2][GROUPS * 128], noise[NOISE];
+    static const uint8_t number[] = {1, 0, 1};
+    const ts_rans *both[2] = {&ts_rans_scalar, with};
+    static ts_rans_cursor cursor[2];
+    static ts_rans_tables tables;
+    size_t done[2];
+
+    for (size_t i = 0; i < sizeof noise; i++)
+        noise[i] = bytes[i * 7 % ROOM] ^ (uint8_t)(i >> 3);
+    tables.bits = bits;
+    tables.number = number;
+    fill_table(&tables.table[0], bits, owners, 0);
+    fill_table(&tables.table[1], bits, 66 - owners, 1);
+    for (size_t size = 600; size < 900; size += 37) {
+        for (int k = 0; k < 2; k++) {
+            begin_noise(&cursor[k], noise, APART, size);
+            done[k] = both[k]->decode(&tables, &cursor[k], 5, out[k]);
+            done[k] += both[k]->decode(&tables, &cursor[k], GROUPS - done[k],
+                                       out[k] + 128 * done[k]);
+        }
+        CHECK(done[0] == done[1] && done[0] > 0);
+        CHECK(memcmp(out[0], out[1], done[0] * 128) == 0, "%u bits, %u owners",
+              bits, owners);
+        for (unsigned i = 0; i < 4; i++)
+            CHECK(cursor[0].at[i] == cursor[1].at[i]);
+        CHECK(cursor[0].rare == cursor[1].rare);
+        CHECK(cursor[0].group == done[0] && cursor[1].group == done[0]);
+        CHECK(memcmp(cursor[0].state, cursor[1].state, 256) == 0);
     }
-    CHECK(done[0] == done[1]);
-    CHECK(memcmp(out[0], out[1], done[0] * 128) == 0, "%u bits, %u owners",
-          bits, owners);
-    CHECK(cursor[0].at == cursor[1].at && cursor[0].rare == cursor[1].rare);
-    CHECK(memcmp(cursor[0].state, cursor[1].state, 256) == 0);
-    free(slots);
 }
 
 static void rans_on_every_path(void)
@@ -292,36 +349,88 @@ static void rans_on_every_path(void)
         }
 }
 
+/* ---- heads ------------------------------------------------------------ */
+
+enum { HEAD = 24, TABLE = 5, NAMES = 2, STATES = 256 };
+
+static ts_status opens(const uint8_t *stream, size_t size, size_t count)
+{
+    static uint8_t lists[1 << 14];
+    ts_rans_reader *reader = aligned_alloc(64, sizeof *reader);
+    ts_error ignored = {0};
+    uint8_t *tight = malloc(size > 0 ? size : 1);
+
+    memcpy(tight, stream, size);
+    CHECK(ts_rans_lists(tight, size, count) <= sizeof lists);
+    ts_status status =
+        ts_rans_open(reader, &ts_planes_scalar, tight, size, tight + size,
+                     count, 8, lists, &ignored);
+    free(tight);
+    free(reader);
+    return status;
+}
+
+/* One table of two owners, names of one bit, no bytes and no rare symbols. */
+static size_t put_stream(uint8_t *out)
+{
+    memset(out, 0, HEAD + TABLE + NAMES + STATES);
+    out[0] = 7;
+    out[1] = 1;
+    out[2] = 1;
+    out[HEAD] = 10;
+    out[HEAD + 1] = 11;
+    out[HEAD + 3] = 100;
+    out[HEAD + 4] = 28;
+    return HEAD + TABLE + NAMES + STATES;
+}
+
 /* Every table of two owners, and every way of saying something else. */
 static void tables_are_checked(void)
 {
-    uint8_t stream[8 + 4 + 256] = {0}, rares[256 + 256];
-    ts_rans_reader *reader = aligned_alloc(64, sizeof *reader);
+    uint8_t stream[HEAD + TABLE + NAMES + STATES];
+    size_t size = put_stream(stream);
 
     for (unsigned bits = 0; bits < 256; bits++)
         for (unsigned freq = 0; freq < 256; freq++) {
             stream[0] = (uint8_t)bits;
-            stream[1] = 2;
-            stream[9] = (uint8_t)freq;
-            stream[8] = 1;
-            stream[10] = 2;
-            stream[11] = (uint8_t)((1u << (bits == 8 ? 8 : 7)) - freq);
+            stream[HEAD + 3] = (uint8_t)freq;
+            stream[HEAD + 4] =
+                (uint8_t)((1u << (bits == 8 ? 8 : 7)) - freq);
             bool good = (bits == 7 || bits == 8) && freq > 0
                      && freq < 1u << bits;
-            ts_error error = {0};
-            ts_status status =
-                ts_rans_open(reader, stream, sizeof stream,
-                             stream + sizeof stream, 1, rares, &error);
-            CHECK((status == TS_OK) == good, "bits %u, freq %u", bits, freq);
+            CHECK((opens(stream, size, 1) == TS_OK) == good,
+                  "bits %u, freq %u", bits, freq);
         }
-    free(reader);
+}
+
+static void heads_are_checked(void)
+{
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } wrong[] = {{1, 0},  {1, 2},  {1, 5},        {2, 0},        {2, 2},
+                 {2, 9},  {3, 1},  {4, 1},        {5, 1},        {8, 1},
+                 {15, 1}, {23, 1}, {HEAD + 1, 9}, {HEAD + 1, 12}, {HEAD, 11},
+                 {HEAD + 2, 1}};
+    uint8_t stream[HEAD + TABLE + NAMES + STATES];
+
+    for (size_t i = 0; i < TS_COUNT_OF(wrong); i++) {
+        size_t size = put_stream(stream);
+        CHECK(opens(stream, size, 1) == TS_OK);
+        for (size_t less = 1; less <= size; less++)
+            CHECK(opens(stream, size - less, 1) == TS_FORMAT);
+        stream[wrong[i].at] = wrong[i].value;
+        CHECK(opens(stream, size, 1) == TS_FORMAT, "case %zu", i);
+    }
 }
 
 int main(void)
 {
     RUN(planes_on_every_path);
     RUN(streams_of_every_length);
+    RUN(spans_of_every_kind);
     RUN(rans_on_every_path);
     RUN(tables_are_checked);
+    RUN(heads_are_checked);
     CHECK_END();
 }
