@@ -42,6 +42,8 @@ typedef struct {
     void (*extent)(const float *x, size_t count, ts_extent *extent);
     void (*encode)(const float *x, int8_t *codes, size_t count,
                    const ts_affine *affine);
+    void (*pack)(const int8_t *codes, uint8_t *out, size_t pairs);
+    void (*unpack)(const uint8_t *in, int8_t *codes, size_t pairs);
     void (*decode)(const int8_t *codes, float *x, size_t count, float scale,
                    float zero);
     void (*divide)(const float *x, float *y, size_t count, float divisor);

@@ -9,45 +9,90 @@
 #include "affine.h"
 #include "rounding.h"
 
-TS_TARGET static inline void extent_lanes(const float *x, int lanes,
-                                          float *min, float *max,
-                                          uint32_t *most)
-{
-    for (int l = 0; l < lanes; l++) {
-        uint32_t magnitude = ts_f32_bits(x[l]) & 0x7fffffff;
-        most[l] = magnitude > most[l] ? magnitude : most[l];
-        min[l] = x[l] < min[l] ? x[l] : min[l];
-        max[l] = x[l] > max[l] ? x[l] : max[l];
-    }
-}
-
+/* As an integer the largest with a sign is the largest float, if one is
+ * positive, and the largest without is the most negative, if one is. */
 TS_TARGET static void extent(const float *x, size_t count, ts_extent *found)
 {
-    float min[TS_AFFINE_LANES] = {0}, max[TS_AFFINE_LANES] = {0};
-    uint32_t most[TS_AFFINE_LANES] = {0};
-    size_t i = 0;
-    for (; i + TS_AFFINE_LANES <= count; i += TS_AFFINE_LANES)
-        extent_lanes(x + i, TS_AFFINE_LANES, min, max, most);
-    extent_lanes(x + i, (int)(count - i), min, max, most);
-    for (int l = 0; l < TS_AFFINE_LANES; l++) {
-        found->min = min[l] < found->min ? min[l] : found->min;
-        found->max = max[l] > found->max ? max[l] : found->max;
-        found->is_finite = found->is_finite && most[l] < 0x7f800000;
+    int32_t above = 0;
+    uint32_t below = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = ts_f32_bits(x[i]);
+        above = (int32_t)bits > above ? (int32_t)bits : above;
+        below = bits > below ? bits : below;
     }
+    float max = ts_f32_from_bits((uint32_t)above);
+    float min = below > 0x80000000 ? ts_f32_from_bits(below) : 0;
+    found->is_finite = found->is_finite && above < 0x7f800000
+        && (below & 0x7fffffff) < 0x7f800000;
+    found->min = min < found->min ? min : found->min;
+    found->max = max > found->max ? max : found->max;
 }
 
 /* Clamped before it is rounded, so that the rounding needs no range. */
-TS_TARGET static void encode(const float *x, int8_t *codes, size_t count,
-                             const ts_affine *affine)
+TS_TARGET static inline float clamp(float value, float low, float high)
+{
+    value = value > low ? value : low;
+    return value < high ? value : high;
+}
+
+TS_TARGET static inline int8_t low_byte(float sum, float zero)
+{
+    return (int8_t)(uint8_t)(ts_f32_bits(sum) + (uint32_t)(int32_t)zero);
+}
+
+/* The rule: a quotient, rounded to nearest even. */
+TS_TARGET static void encode_quotients(const float *x, int8_t *codes,
+                                       size_t count, const ts_affine *affine)
 {
     const float scale = affine->scale, zero = affine->zero;
     const float low = affine->low - zero, high = affine->high - zero;
+    for (size_t i = 0; i < count; i++)
+        codes[i] = low_byte(clamp(x[i] / scale, low, high) + TS_ROUNDER, zero);
+}
+
+/* The same by products with the inverse, which are off by less than
+ * 255 * 2^-22.  False when one lies nearer than that to where a code ends. */
+TS_TARGET static bool encode_products(const float *x, int8_t *codes,
+                                      size_t count, const ts_affine *affine)
+{
+    const float inverse = 1 / affine->scale, zero = affine->zero;
+    const float low = affine->low - zero, high = affine->high - zero;
+    uint32_t most = 0;
     for (size_t i = 0; i < count; i++) {
-        float value = x[i] / scale;
-        value = value > low ? value : low;
-        value = value < high ? value : high;
-        value = (value + TS_ROUNDER) - TS_ROUNDER;
-        codes[i] = (int8_t)(int32_t)(value + zero);
+        float value = clamp(x[i] * inverse, low, high);
+        float sum = value + TS_ROUNDER;
+        uint32_t off = ts_f32_bits(value - (sum - TS_ROUNDER)) & 0x7fffffff;
+        most = off > most ? off : most;
+        codes[i] = low_byte(sum, zero);
+    }
+    return most < ts_f32_bits(0.5f - 0x1p-14f);
+}
+
+TS_TARGET static void encode(const float *x, int8_t *codes, size_t count,
+                             const ts_affine *affine)
+{
+    enum { TRY = 256 };
+    bool has_inverse = affine->scale > 0x1p-125f && affine->scale < 0x1p125f;
+    for (size_t n; count > 0; count -= n, x += n, codes += n) {
+        n = count < TRY ? count : TRY;
+        if (!has_inverse || !encode_products(x, codes, n, affine))
+            encode_quotients(x, codes, n, affine);
+    }
+}
+
+/* Two codes a byte, the first in the low nibble; and back, with the sign. */
+TS_TARGET static void pack(const int8_t *codes, uint8_t *out, size_t pairs)
+{
+    for (size_t i = 0; i < pairs; i++)
+        out[i] = (uint8_t)((codes[2 * i] & 15)
+                           | (unsigned)codes[2 * i + 1] << 4);
+}
+
+TS_TARGET static void unpack(const uint8_t *in, int8_t *codes, size_t pairs)
+{
+    for (size_t i = 0; i < pairs; i++) {
+        codes[2 * i] = (int8_t)(((in[i] & 15) ^ 8) - 8);
+        codes[2 * i + 1] = (int8_t)(((in[i] >> 4) ^ 8) - 8);
     }
 }
 
@@ -96,7 +141,7 @@ TS_TARGET static void compare(const float *before, const float *after,
 }
 
 const ts_affine_kernels TS_KERNELS = {
-    extent, encode, decode, divide, multiply, compare,
+    extent, encode, pack, unpack, decode, divide, multiply, compare,
 };
 
 #endif

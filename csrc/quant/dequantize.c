@@ -25,13 +25,25 @@ static ts_status reader_begin(reader *from, const ts_quantize *how,
                               error);
 }
 
-/* Sign-extended: low nibbles first. */
-static void load_nibbles(const uint8_t *in, int8_t *codes, size_t count)
+static void load_nibbles(const ts_affine_kernels *loops, const uint8_t *in,
+                         int8_t *codes, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        int nibble = in[i / 2] >> i % 2 * 4 & 15;
-        codes[i] = (int8_t)((nibble ^ 8) - 8);
-    }
+    int8_t last[2];
+    loops->unpack(in, codes, count / 2);
+    if (count % 2 == 0) return;
+    loops->unpack(in + count / 2, last, 1);
+    codes[count - 1] = last[0];
+}
+
+static ts_nf4_decoder nf4_decoder(ts_simd level)
+{
+#if defined(__x86_64__)
+    if (level == TS_SIMD_AVX512) return ts_nf4_decode_avx512;
+    if (level == TS_SIMD_AVX2) return ts_nf4_decode_avx2;
+#else
+    (void)level;
+#endif
+    return ts_nf4_decode;
 }
 
 /* How many of the next count elements share a scale. */
@@ -50,7 +62,7 @@ static void decode_integers(const reader *from, uint64_t row, uint64_t column,
     alignas(64) int8_t tile[TS_SPAN];
     const int8_t *codes = (const int8_t *)in;
     if (how->bits == 4) {
-        load_nibbles(in, tile, count);
+        load_nibbles(from->loops, in, tile, count);
         codes = tile;
     }
     for (size_t n; count > 0; count -= n, column += n, codes += n, y += n) {
@@ -91,8 +103,9 @@ static void decode(const reader *from, uint64_t row, uint64_t column,
                        (uint8_t *)y, count);
         break;
     case TS_SCHEME_NF4:
-        ts_nf4_decode(codes + column / 2,
-                      from->in->scales + column / TS_NF4_BLOCK, y, count);
+        nf4_decoder(how->level)(codes + column / 2,
+                                from->in->scales + column / TS_NF4_BLOCK, y,
+                                count);
         break;
     case TS_SCHEME_INTEGER:
         decode_integers(from, row, column, count, y);

@@ -76,6 +76,10 @@ typedef void (*ts_nf4_decoder)(const uint8_t *in, const float *scales,
                                float *out, size_t count);
 void ts_nf4_decode(const uint8_t *in, const float *scales, float *out,
                    size_t count);
+void ts_nf4_decode_avx2(const uint8_t *in, const float *scales, float *out,
+                        size_t count);
+void ts_nf4_decode_avx512(const uint8_t *in, const float *scales, float *out,
+                          size_t count);
 
 /* Scales less their mean into bytes and back: any count, all finite. */
 void ts_nested_encode(const float *scales, size_t count, float mean,

@@ -78,4 +78,33 @@ TS_AVX2 size_t ts_nf4_quantize_avx2(const uint8_t *in, uint8_t *out,
     return done;
 }
 
+/* Four bytes in every lane, each shifted so that its nibble comes first.  A
+ * permutation looks at three bits of that, a blend at the fourth. */
+static inline TS_AVX2 __m256 look_up(const uint8_t *at, __m256 lower,
+                                     __m256 upper)
+{
+    const __m256i places = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
+    __m256i codes = _mm256_srlv_epi32(
+        _mm256_set1_epi32((int)ts_load_u32(at)), places);
+    __m256i fourth = _mm256_slli_epi32(codes, 28);
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(lower, codes),
+                            _mm256_permutevar8x32_ps(upper, codes),
+                            _mm256_castsi256_ps(fourth));
+}
+
+TS_AVX2 void ts_nf4_decode_avx2(const uint8_t *in, const float *scales,
+                                float *out, size_t count)
+{
+    const __m256 lower = _mm256_loadu_ps(ts_nf4_values);
+    const __m256 upper = _mm256_loadu_ps(ts_nf4_values + 8);
+    for (; count >= 64; count -= 64, in += 32, out += 64) {
+        __m256 scale = _mm256_set1_ps(*scales++);
+        __m256 low = _mm256_mul_ps(lower, scale);
+        __m256 high = _mm256_mul_ps(upper, scale);
+        for (int k = 0; k < 8; k++)
+            _mm256_storeu_ps(out + 8 * k, look_up(in + 4 * k, low, high));
+    }
+    ts_nf4_decode(in, scales, out, count);
+}
+
 #endif

@@ -297,10 +297,10 @@ void ts_quantize_scale(const ts_quantize *how, double min, double max,
                        float *scale, int8_t *zero)
 {
     int low = low_of(how), high = high_of(how);
-    min = fmin(min, 0);
-    max = fmax(max, 0);
+    min = min < 0 ? min : 0;
+    max = max > 0 ? max : 0;
     *zero = 0;
-    *scale = (float)(fmax(-min, max) / most_of(how));
+    *scale = (float)((-min > max ? -min : max) / most_of(how));
     if (how->has_zero) *scale = (float)((max - min) / (high - low));
     if (*scale == 0 || !isfinite(*scale)) *scale = 1; /* nothing to scale */
     if (!how->has_zero) return;
@@ -308,16 +308,17 @@ void ts_quantize_scale(const ts_quantize *how, double min, double max,
     *zero = (int8_t)fmin(fmax(point, low), high);
 }
 
-static void store_nibbles(const int8_t *codes, size_t count, uint64_t column,
-                          uint8_t *row_codes)
+/* A span that begins in the middle of a byte finds its other half there. */
+static void store_nibbles(const ts_affine_kernels *loops, const int8_t *codes,
+                          size_t count, uint64_t column, uint8_t *row_codes)
 {
-    size_t i = 0;
     uint8_t *out = row_codes + column / 2;
-    if (column % 2 == 1 && count > 0)
-        *out++ |= (uint8_t)((unsigned)codes[i++] << 4);
-    for (; i + 1 < count; i += 2)
-        *out++ = (uint8_t)((codes[i] & 15) | (unsigned)codes[i + 1] << 4);
-    if (i < count) *out = (uint8_t)(codes[i] & 15);
+    if (column % 2 == 1 && count > 0) {
+        *out++ |= (uint8_t)((unsigned)*codes++ << 4);
+        count--;
+    }
+    loops->pack(codes, out, count / 2);
+    if (count % 2 == 1) out[count / 2] = (uint8_t)(codes[count - 1] & 15);
 }
 
 typedef struct {
@@ -345,18 +346,17 @@ static void encode_span(const writer *to, const float *x, uint64_t row,
     }
     alignas(64) int8_t tile[TS_SPAN];
     to->loops->encode(x, tile, count, &affine);
-    store_nibbles(tile, count, column,
+    store_nibbles(to->loops, tile, count, column,
                   to->out->codes + ts_code_offset(how, row, 0));
 }
 
 /* Look at the group first, unless a scale was given, and then at each span
  * again: by then a short group is in the nearest cache. */
 static ts_status encode_group(const writer *to, uint64_t row, uint64_t column,
-                              uint64_t size, ts_error *error)
+                              uint64_t size, uint64_t number, ts_error *error)
 {
     const ts_quantize *how = to->from->how;
     uint64_t index = row * how->columns + column;
-    uint64_t number = ts_group_index(how, row, column);
     ts_extent extent = {0, 0, true};
     int8_t zero = 0, *zeros = to->out->zeros;
     for (uint64_t at = 0; at < size; at += TS_SPAN) {
@@ -382,16 +382,20 @@ static ts_status run_groups(source *from, uint64_t rows,
                             const ts_quantized *out, ts_error *error)
 {
     const ts_quantize *how = from->how;
-    uint64_t size = ts_group_size(how);
+    uint64_t size = ts_group_size(how), number = 0;
+    bool is_one = how->group == TS_GROUP_TENSOR;
     writer to = {.from = from, .loops = ts_affine_at(how->level), .out = out};
     if (how->kind == TS_SCHEME_FLOAT)
         TS_TRY(ts_convert_find_at(TS_F32, how->stored, how->level, &to.round,
                                   error));
-    if (how->group == TS_GROUP_TENSOR) size = ts_min(size, TS_SPAN);
+    if (is_one) size = ts_min(size, TS_SPAN);
     for (uint64_t row = 0; row < rows; row++)
-        for (uint64_t column = 0; column < how->columns; column += size)
+        for (uint64_t column = 0; column < how->columns; column += size) {
             TS_TRY(encode_group(&to, row, column,
-                                ts_min(size, how->columns - column), error));
+                                ts_min(size, how->columns - column), number,
+                                error));
+            if (!is_one) number++;
+        }
     return TS_OK;
 }
 

@@ -272,6 +272,34 @@ static void every_level_decodes_any_bytes_alike(void)
     }
 }
 
+/* Each count of elements that ends within a block, from memory that ends with
+ * them. */
+static void every_level_decodes_every_tail_of_nf4(void)
+{
+    for (uint64_t count = 1; count < 200; count++) {
+        setting of = {"nf4", count, 0, false};
+        ts_quantize how = find(&of, TS_F32, TS_SIMD_SCALAR);
+        made room = make_room(&how, 1);
+        size_t size = (size_t)count * sizeof(float);
+        float *want = malloc(size), *got = malloc(size);
+        for (uint64_t i = 0; i < room.codes; i++)
+            room.parts.codes[i] = (uint8_t)(draw() >> 20);
+        fill(room.parts.scales, (size_t)room.scales, 7);
+        CHECK_OK(ts_dequantize_run(&how, &room.parts, 1, TS_F32,
+                                   (uint8_t *)want, error));
+        for (int level = TS_SIMD_AVX2; level <= (int)ts_cpu_simd(); level++) {
+            how = find(&of, TS_F32, (ts_simd)level);
+            CHECK_OK(ts_dequantize_run(&how, &room.parts, 1, TS_F32,
+                                       (uint8_t *)got, error));
+            CHECK(memcmp(want, got, size) == 0, "%s, %llu elements",
+                  ts_simd_name((ts_simd)level), (unsigned long long)count);
+        }
+        free(want);
+        free(got);
+        free_room(&room);
+    }
+}
+
 /* ---- by hand ----------------------------------------------------------- */
 
 static void codes_are_what_the_rules_say(void)
@@ -328,6 +356,40 @@ static void affine_codes_are_what_the_formula_says(void)
     CHECK_OK(ts_quantize_run(&how, (const uint8_t *)x, 1, &parts, error));
     CHECK(memcmp(out, (uint8_t[]){0x0e, 0x31, 0x76}, 3) == 0,
           "%02x %02x %02x", out[0], out[1], out[2]);
+}
+
+/* A product with the inverse may fall on the other side of a half than the
+ * quotient: the code is the quotient's. */
+static void codes_are_of_quotients_at_every_half(void)
+{
+    enum { COUNT = 255 * 5 };
+    float x[COUNT], scale;
+    uint8_t codes[COUNT];
+    ts_quantized parts = {codes, &scale, NULL};
+    for (int turn = 0; turn < 50; turn++) {
+        setting of = {"int8", COUNT, TS_GROUP_TENSOR, false};
+        scale = turn < 5 ? ldexpf(1, 60 * turn - 120)
+                         : ldexpf(1 + uniform(), (int)(draw() % 40) - 20);
+        for (int i = 0; i < COUNT; i++) {
+            float half = ((float)(i / 5) - 127.5f) * scale;
+            int32_t bits;
+            memcpy(&bits, &half, sizeof bits);
+            bits += i % 5 - 2;
+            memcpy(x + i, &bits, sizeof bits);
+        }
+        for (int level = 0; level <= (int)ts_cpu_simd(); level++) {
+            ts_quantize how = find(&of, TS_F32, (ts_simd)level);
+            CHECK_OK(ts_quantize_run(&how, (const uint8_t *)x, 1, &parts,
+                                     error));
+            for (int i = 0; i < COUNT; i++) {
+                float code = nearbyintf(x[i] / scale);
+                code = fminf(fmaxf(code, -127), 127);
+                CHECK((int8_t)codes[i] == (int)code, "%s: %a / %a is %d",
+                      ts_simd_name((ts_simd)level), (double)x[i],
+                      (double)scale, (int8_t)codes[i]);
+            }
+        }
+    }
 }
 
 static void nothing_to_scale_is_scaled_by_one(void)
@@ -428,8 +490,10 @@ int main(void)
     RUN(rows_may_come_in_any_number_of_calls);
     RUN(what_was_made_is_close_to_what_came);
     RUN(every_level_decodes_any_bytes_alike);
+    RUN(every_level_decodes_every_tail_of_nf4);
     RUN(codes_are_what_the_rules_say);
     RUN(affine_codes_are_what_the_formula_says);
+    RUN(codes_are_of_quotients_at_every_half);
     RUN(nothing_to_scale_is_scaled_by_one);
     RUN(scales_of_scales_go_there_and_back);
     RUN(what_does_not_go_together_is_refused_with_numbers);
