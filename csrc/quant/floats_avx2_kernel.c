@@ -1,6 +1,7 @@
 #if defined(__x86_64__)
 
-#include "avx2.h"
+#include "encode_avx2.h"
+#include "f8.h"
 #include "kernels.h"
 
 /* The last few elements go through the plain loop. */
@@ -135,5 +136,64 @@ F8_DECODER(f8_e4m3, 3, 7, 0x7f, 0x7f)
 F8_DECODER(f8_e5m2, 2, 15, 0x7c, 0x7c)
 F8_DECODER(f8_e4m3fnuz, 3, 8, 0xff, 0x80)
 F8_DECODER(f8_e5m2fnuz, 2, 16, 0xff, 0x80)
+
+/* ---- 8-bit floats from F32 --------------------------------------------- */
+
+static inline TS_AVX2 __m256i all_256(uint32_t bits)
+{
+    return _mm256_set1_epi32((int)bits);
+}
+
+/* The codes of 8 magnitudes, as floats_avx512_kernel.c explains; a product
+ * with a power of two is exact, so it needs no fused addition. */
+static inline TS_AVX2 __m256i narrow_f8(__m256i magnitude, ts_f8_rule rule)
+{
+    const uint32_t drop = 23 - rule.mantissa;
+    const __m256i over = all_256(((rule.largest + 1) << drop)
+                                 + ((127 - rule.bias) << 23));
+    const __m256i infinity = all_256(0x7f800000);
+    const __m256 apart = _mm256_castsi256_ps(all_256((127 + drop) << 23));
+    __m256i least = _mm256_min_epi32(magnitude, over);
+    __m256i power = _mm256_max_epi32(_mm256_and_si256(least, infinity),
+                                     all_256(ts_f8_normal(rule)));
+    __m256i base = _mm256_castps_si256(
+        _mm256_mul_ps(_mm256_castsi256_ps(power), apart));
+    __m256i sum = _mm256_castps_si256(_mm256_add_ps(
+        _mm256_castsi256_ps(base), _mm256_castsi256_ps(least)));
+    __m256i code = _mm256_add_epi32(_mm256_sub_epi32(sum, base),
+                                    _mm256_srli_epi32(power, (int)drop));
+    code = _mm256_sub_epi32(
+        code, all_256((128 - rule.bias) << rule.mantissa));
+    return _mm256_blendv_epi8(code, all_256(rule.nan),
+                              _mm256_cmpgt_epi32(magnitude, infinity));
+}
+
+static inline TS_AVX2 __m256i narrow_signed_f8(__m256i bits, ts_f8_rule rule)
+{
+    __m256i code = narrow_f8(_mm256_and_si256(bits, all_256(INT32_MAX)), rule);
+    __m256i sign = _mm256_and_si256(_mm256_srli_epi32(bits, 24), all_256(128));
+    if (rule.is_fnuz) {
+        __m256i rest = _mm256_and_si256(code, all_256(127));
+        __m256i is_bare = _mm256_cmpeq_epi32(rest, _mm256_setzero_si256());
+        sign = _mm256_andnot_si256(is_bare, sign);
+    }
+    return _mm256_or_si256(sign, code);
+}
+
+#define F8_ENCODER(stem, RULE)                                                \
+    TS_AVX2 TS_CONVERT_KERNEL(ts_##stem##_encode_avx2)                        \
+    {                                                                         \
+        const ts_f8_rule rule = RULE;                                         \
+        for (; count >= 16; count -= 16, in += 64, out += 16) {               \
+            __m256i a = narrow_signed_f8(ts_load_32_bytes(in), rule);         \
+            __m256i b = narrow_signed_f8(ts_load_32_bytes(in + 32), rule);    \
+            ts_store_16_bytes(out, ts_low_bytes_256(a, b));                   \
+        }                                                                     \
+        ts_##stem##_encode(in, out, count);                                   \
+    }
+F8_ENCODER(f8_e4m3, TS_F8_E4M3_RULE)
+F8_ENCODER(f8_e5m2, TS_F8_E5M2_RULE)
+F8_ENCODER(f8_e4m3fnuz, TS_F8_E4M3FNUZ_RULE)
+F8_ENCODER(f8_e5m2fnuz, TS_F8_E5M2FNUZ_RULE)
 
 #endif

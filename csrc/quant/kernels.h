@@ -48,11 +48,11 @@
     XX(IQ3_S, iq3_s, NARROW)
 
 #define TS_ENCODER_MAP(XX)                                                    \
-    XX(F8_E4M3, f8_e4m3, WIDE)                                                \
-    XX(F8_E5M2, f8_e5m2, WIDE)                                                \
+    XX(F8_E4M3, f8_e4m3, ALL)                                                 \
+    XX(F8_E5M2, f8_e5m2, ALL)                                                 \
     XX(F8_E8M0, f8_e8m0, ONE)                                                 \
-    XX(F8_E4M3FNUZ, f8_e4m3fnuz, WIDE)                                        \
-    XX(F8_E5M2FNUZ, f8_e5m2fnuz, WIDE)                                        \
+    XX(F8_E4M3FNUZ, f8_e4m3fnuz, ALL)                                         \
+    XX(F8_E5M2FNUZ, f8_e5m2fnuz, ALL)                                         \
     XX(F16, f16, ALL)                                                         \
     XX(BF16, bf16, ALL)
 
