@@ -19,6 +19,7 @@ from tensorstream.estimator import (
     Optimization,
     Registry,
     core,
+    drawing,
     estimate,
     fitting,
     gpus,
@@ -264,7 +265,8 @@ def test_an_estimate_shows_itself() -> None:
     assert found.fits("L4") and not found.fits("1GiB")
     assert "recompute all layers" in " ".join(found.advice())
     page = found._repr_html_()
-    assert page.startswith("<table>") and all(name in page for name in found.components())
+    assert found.draw() in page
+    assert all(drawing.spoken(name) in page for name in found.components())
     assert found.not_modelled
     low, high = found.interval()
     assert low <= found.bytes() <= high

@@ -124,6 +124,12 @@ _TARGET_GROUPS = {
 }
 
 
+def target_groups() -> list[str]:
+    """Words that a form may offer: the groups, then each matrix by its usual name."""
+    plain = ("all-linear", "attention", "mlp", "qkv")
+    return [*plain, *(spellings[0] for spellings in _TARGET_WORDS.values())]
+
+
 def targets(words: tuple[str, ...] | list[str] | str) -> int:
     """The bits of run["targets"] that names of modules stand for.
 
@@ -396,6 +402,8 @@ class EstimatorConfig:
             asked |= _vision_run(self.vision)
         if self.profile == "original":
             asked |= self._original_run()
+        elif self.gpu is not None:
+            asked["device_bytes"] = gpus.gpu(self.gpu).memory
         if self.master_weights is not None:
             asked["master"] = int(self.master_weights)
         defaults = core.fields("run")

@@ -19,6 +19,8 @@ from tensorstream.tables import table
 from tensorstream.units import format_size, parse_size
 
 REFUSED = np.iinfo(np.uint64).max
+# Where the search for the largest ends: no more was looked for.
+MOST_BATCH, MOST_SEQ = 1 << 20, 1 << 24
 
 
 class Question:
@@ -32,9 +34,9 @@ class Question:
 
     def __init__(self, config: EstimatorConfig, memory: int, margin: bool = True) -> None:
         self.config, self.memory = config, memory
-        self.model, self.run, self.profile = (
-            config.to_model(), config.to_run(), config.to_profile(),
-        )  # fmt: skip
+        self.model, self.profile = config.to_model(), config.to_profile()
+        # What serves from a budget takes a share of this memory, unless another was named.
+        self.run = {"device_bytes": memory, **config.to_run()}
         self.scale = self.profile.constants.get("high_permille", 1000) if margin else 1000
 
     def peaks(self, axes: Sequence[tuple[str, Sequence[Any]]]) -> np.ndarray[Any, Any]:
@@ -222,8 +224,8 @@ def fit(config: Any, memory: int | float | str | None = None, **fields: Any) -> 
         estimate=found,
         memory=room,
         fits=found.bytes() * asked.scale // 1000 <= room,
-        batch=asked.largest("batch", 1 << 20),
-        seq=asked.largest("seq", 1 << 24),
+        batch=asked.largest("batch", MOST_BATCH),
+        seq=asked.largest("seq", MOST_SEQ),
         gpus=min(
             plans, key=lambda plan: (plan.gpus, plan.recomputed, -plan.tokens), default=None
         ),

@@ -7,7 +7,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from tensorstream.estimator import core, frameworks, models, plugins
+from tensorstream.estimator import core, drawing, frameworks, models, plugins
 from tensorstream.tables import table
 from tensorstream.units import format_size
 
@@ -114,7 +114,10 @@ class Estimate:
         for name, fields in fitting.KNOBS:
             if self.run["mode"] != "train" and "attention" not in fields:
                 continue
-            changed = Estimate(self.model, {**self.run, **fields}, self.profile, self.effects)
+            try:
+                changed = Estimate(self.model, {**self.run, **fields}, self.profile, self.effects)
+            except ValueError:
+                continue  # not with this framework
             saved = self.bytes() - changed.bytes()
             if saved > 0:
                 found.append((saved, f"{name}: saves {format_size(saved)}"))
@@ -125,23 +128,34 @@ class Estimate:
         """What the profile's formulas leave out."""
         return list(self.profile.not_modelled)
 
+    def draw(self, memory: int | float | str | None = None) -> str:
+        """The breakdown as SVG: the peak large, every instant below it, on one axis of GiB.
+
+        Args:
+            memory: drawn as a line across: bytes, a size (``"80GiB"``) or a GPU's name.
+        """
+        from tensorstream.estimator.fitting import memory_of
+
+        ledger = self.worst
+        rows = [
+            drawing.Row(instant, ledger.components(instant), instant == ledger.peak_instant)
+            for instant in ledger.used
+        ]
+        room = None
+        if memory is not None:
+            name = memory if isinstance(memory, str) else "memory"
+            room = drawing.Room(name, memory_of(memory))
+        return drawing.breakdown(rows, self.interval(), room, f"Memory of {self.model.name}")
+
     def _repr_html_(self) -> str:
-        """Bars of the parts at the peak, for notebooks."""
-        total = max(1, self.bytes())
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{format_size(size)}"
-            f"</td><td><div style='background:#4c78a8;height:1em;width:"
-            f"{max(1, round(200 * size / total))}px'></div></td></tr>"
-            for name, size in self.components().items()
-        )
-        low, high = (format_size(end) for end in self.interval())
+        """The drawing and the counters, for notebooks."""
         title = html.escape(f"{self.model.name}, {self.profile.name}")
         counters = ", ".join(
             f"{name} {format_size(self.bytes(name))}" for name in core.COUNTERS
         )
         return (
-            f"<table><caption>{title}: {html.escape(self.worst.peak_instant)}, {counters}; "
-            f"90 % interval {low} to {high}</caption>{rows}</table>"
+            f"<figure style='margin:0;max-width:{drawing.WIDTH:g}px'><figcaption>{title}: "
+            f"{counters}</figcaption>{self.draw()}</figure>"
         )
 
     def to_dict(self) -> dict[str, Any]:
