@@ -52,6 +52,11 @@ exit status:
   1    it does not fit
   2    wrong usage, or a word that is not known"""
 
+UI_CODES = """\
+exit status:
+  2    wrong usage, the extra `ui` is missing, or the port is taken
+  130  stopped by Ctrl-C"""
+
 ENGINES = ("auto", "pread", "direct", "mmap", "io_uring")
 
 
@@ -178,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_estimator(commands, "estimate", "how much memory a run will need")
     _add_estimator(commands, "fit", "what fits in so much memory, and how")
+    _add_estimator(commands, "ui", "both as a page in the browser", UI_CODES)
 
     listed = commands.add_parser(
         "registry",
@@ -195,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Estimator(argparse.ArgumentParser):
-    """`estimate` and `fit`: their arguments are made when they are chosen."""
+    """`estimate`, `fit` and `ui`: their arguments are made when they are chosen."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         from tensorstream.estimator import commands
@@ -207,13 +213,15 @@ class _Estimator(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
-def _add_estimator(commands: Any, name: str, summary: str) -> None:
+def _add_estimator(
+    commands: Any, name: str, summary: str, codes: str = ESTIMATOR_CODES
+) -> None:
     commands._parser_class = _Estimator
     commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=ESTIMATOR_CODES,
+        epilog=codes,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands._parser_class = argparse.ArgumentParser

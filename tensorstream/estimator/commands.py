@@ -1,4 +1,4 @@
-"""``tensorstream estimate`` and ``tensorstream fit``: the original's flags, and the rest."""
+"""``tensorstream estimate | fit | ui``: the original's flags, and the rest."""
 
 from __future__ import annotations
 
@@ -108,6 +108,24 @@ def add_estimate(parser: argparse.ArgumentParser) -> None:
 def add_fit(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
     parser.add_argument("--memory", metavar="SIZE", help="of one GPU; default: that of --gpu")
+
+
+def add_ui(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="0: any free one (default: 7860, or any free one)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0 lets other machines in"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="open no window")
+
+
+def run_ui(args: argparse.Namespace) -> int:
+    """Serve the estimator's page until Ctrl-C."""
+    from tensorstream.ui import server
+
+    server.serve(args.host, args.port, not args.no_browser)
+    return FITS
 
 
 def config_of(args: argparse.Namespace) -> EstimatorConfig:
