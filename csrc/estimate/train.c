@@ -482,7 +482,7 @@ static ts_wide next_power(ts_wide value)
 static ts_status add_liger(training *t, ts_wide vocab)
 {
     ts_wide h = t->model->decoder.hidden;
-    ts_wide times = (vocab + h - 1) / h;
+    ts_wide times = vocab > h ? (vocab + h - 1) / h : 1;
     ts_wide rows = next_power((t->tokens + times - 1) / times);
 
     return line(t, TS_FOR_LOGITS, TS_FORMULA_LOSS_FUSED, LOSSES,

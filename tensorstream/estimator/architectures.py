@@ -9,6 +9,7 @@ transformers builds, which the tests hold against it.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -340,4 +341,9 @@ def numbers(config: Config) -> Numbers:
             f"Known: {', '.join(sorted(known))}"
         )
     _check(config)
-    return dialects.apply(config, known[kind](config))
+    try:
+        return dialects.apply(config, known[kind](config))
+    except KeyError as error:
+        raise ValueError(f"config of model type {kind!r} lacks {error}") from None
+    except (TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"config of model type {kind!r} has a field amiss: {error}") from None

@@ -53,6 +53,9 @@ class LoraConfig:
     train_embeddings: bool = False
 
 
+MOST_SIDE = 1 << 20  # of an image, a patch, a width: far above real ones
+
+
 @dataclasses.dataclass
 class VisionConfig:
     """Images of one sequence; the tower itself is part of the model."""
@@ -66,6 +69,12 @@ class VisionConfig:
     frames: int = 0
     train: bool = False
     recompute: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "layers", "hidden"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 < value <= MOST_SIDE:
+                raise ValueError(f"vision.{name} is {value!r}, not a whole number above 0")
 
 
 @dataclasses.dataclass
@@ -424,7 +433,7 @@ class EstimatorConfig:
             (given.cuda_libs_gib, 2.5),
             (given.misc_overhead_gib, 3.0),
             (given.fragmentation_gib, 5.0),
-            (given.deepspeed_overhead_gib, (1.0, 1.5, 2.0, 3.0)[self.zero_stage]),
+            (given.deepspeed_overhead_gib, {1: 1.5, 2: 2.0, 3: 3.0}.get(self.zero_stage, 1.0)),
         )
         flat = sum(fallback if size is None else size for size, fallback in usual)
         run: dict[str, Any] = {"flat_bytes": int(flat * GIB)}
