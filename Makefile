@@ -48,6 +48,8 @@ $(STAMPS)/build: $(STAMPS)/venv $(SOURCES)
 $(STAMPS)/test-tools: $(STAMPS)/build pyproject.toml
 	$(RUN) tools/install_extra.py test
 	$(RUN) tools/install_extra.py model --no-deps
+	@sh tools/system_packages.sh $(PYTHON) browser || echo "no browser: its tests will be skipped"
+	$(RUN) tools/install_extra.py browser || echo "no page: its tests will be skipped"
 	$(RUN) tools/install_extra.py oracle || echo "oracles are missing: the tests that need them will be skipped"
 	@touch $@
 

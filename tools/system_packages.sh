@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the Debian packages that are missing.  usage: system_packages.sh PYTHON [lint|fuzz]
+# Install the Debian packages that are missing.  usage: system_packages.sh PYTHON [lint|fuzz|browser]
 #
 # Looks for the things themselves first, so that a machine which has them in
 # another way is left alone; asks for root only when something must be
@@ -41,6 +41,10 @@ base)
 lint)
     need clang-tidy command -v clang-tidy
     need cppcheck command -v cppcheck
+    ;;
+browser)
+    need chromium sh -c 'command -v chromium || command -v chromium-browser ||
+        command -v google-chrome'
     ;;
 fuzz)
     need clang command -v clang

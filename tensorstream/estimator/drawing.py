@@ -71,10 +71,10 @@ class Room:
 
 
 def gib(size: float) -> str:
-    """Bytes in GiB, three digits or so, without the unit: ``79.1``, ``0.51``, ``<0.01``."""
+    """Bytes in GiB, three digits or so, without the unit: ``79.1``, ``0.51``, ``≈0``."""
     amount = size / GIB
     if 0 < amount < 0.01:
-        return "<0.01"
+        return "≈0"
     if abs(amount) < 9.995:
         return f"{amount:.2f}"
     return f"{amount:,.1f}" if abs(amount) < 999.95 else f"{amount:,.0f}"
@@ -217,7 +217,7 @@ class _Drawing:
             if right - left < 0.05:
                 continue
             width = max(0.6, right - left - 1)
-            words = f"{spoken(name)}: {gib(size)} GiB"
+            words = html.escape(f"{spoken(name)}: {gib(size)} GiB")
             found.append(
                 f'<rect x="{left:.2f}" y="{top:g}" width="{width:.2f}" height="{tall:g}" '
                 f'rx="1.5" fill="{fill(name)}"><title>{words}</title></rect>'

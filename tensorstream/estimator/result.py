@@ -115,7 +115,9 @@ class Estimate:
             if self.run["mode"] != "train" and "attention" not in fields:
                 continue
             try:
-                changed = Estimate(self.model, {**self.run, **fields}, self.profile, self.effects)
+                changed = Estimate(
+                    self.model, {**self.run, **fields}, self.profile, self.effects
+                )
             except ValueError:
                 continue  # not with this framework
             saved = self.bytes() - changed.bytes()

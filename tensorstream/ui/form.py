@@ -108,7 +108,7 @@ CONTROLS = (
     Control("attention", "Attention", "run", "choice"),
     Control("lora.rank", "Rank", "adapters", modes=_TRAIN),
     Control("lora.target_modules", "On which matrices", "adapters", "choices", modes=_TRAIN),
-    Control("lora.format", "Frozen weights, when quantised", "adapters", "choice", modes=_TRAIN),
+    Control("lora.format", "Frozen weights, if quantised", "adapters", "choice", modes=_TRAIN),
     Control("lora.dtype", "Adapter dtype", "adapters", "choice", modes=_TRAIN),
     Control("optimizer", "Optimizer", "training", "choice", modes=_TRAIN),
     Control("optimizer_dtype", "Optimizer state dtype", "training", "choice", modes=_TRAIN),
@@ -121,7 +121,7 @@ CONTROLS = (
     Control("loss", "Loss", "training", "choice", modes=_TRAIN),
     Control("loss_chunk", "Chunk of “chunked” (tokens)", "training", modes=_TRAIN),
     Control(
-        "weight_format", "Weight format", "serving", "choice", _SERVE + ("load",), optional=True
+        "weight_format", "Weight format", "serving", "choice", (*_SERVE, "load"), optional=True
     ),
     Control("kv.format", "KV cache format", "serving", "choice", modes=_SERVE),
     Control("kv.tokens", "KV cache room (tokens, 0: of the run)", "serving", modes=_SERVE),
@@ -138,8 +138,8 @@ CONTROLS = (
     Control("ulysses", "Ulysses ranks", "parallel", modes=_TRAIN),
     Control("ep", "Expert parallel (EP)", "parallel"),
     Control("etp", "TP of an expert", "parallel"),
-    Control("hpz", "ZeRO++ secondary shard", "parallel", "switch", modes=_TRAIN),
-    Control("quantized_gather", "ZeRO++ int8 gather", "parallel", "switch", modes=_TRAIN),
+    Control("hpz", "ZeRO++ hpZ (ranks of a node)", "parallel", modes=_TRAIN),
+    Control("quantized_gather", "ZeRO++ qwZ (int8 gather)", "parallel", "switch", modes=_TRAIN),
     Control("offload.parameters", "Offload parameters", "offload", "switch", modes=_TRAIN),
     Control("offload.optimizer", "Offload optimizer", "offload", "switch", modes=_TRAIN),
     Control("offload.activations", "Offload activations", "offload", "switch", modes=_TRAIN),

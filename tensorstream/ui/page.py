@@ -115,7 +115,7 @@ def _verdict(found: Estimate, room: gpus.Gpu | None) -> str:
     peak = f"{gib(found.bytes())} GiB at the peak"
     if room is None:
         smallest = gpus.smallest(high)
-        has = f"smallest GPU with room: {smallest.name}" if smallest else "no known GPU has room"
+        has = f"smallest with room: {smallest.name}" if smallest else "no known GPU has room"
         return f'<p class="ts-verdict"><b>{peak}</b> · {has}</p>'
     memory = f"{_words(room.name)}, {gib(room.memory)} GiB"
     kind, words = "no", "Does not fit"
@@ -217,11 +217,11 @@ def plan_words(fields: Mapping[str, Any]) -> str:
         if name == "recompute":
             said += ["recompute"] if value != "none" else []
         elif name == "batch" or value not in (0, 1):
-            said.append(f"{_PLAN.get(name, name)} {value}")
+            said.append(f"{_PLAN[name]} {value}")
     return ", ".join(said)
 
 
-_PLAN = {"tp": "TP", "pp": "PP", "dp": "DP", "zero": "ZeRO"}
+_PLAN = {"tp": "TP", "pp": "PP", "dp": "DP", "zero": "ZeRO", "batch": "Batch"}
 
 
 def _count(value: int, most: int) -> str:
@@ -232,7 +232,8 @@ def _count(value: int, most: int) -> str:
 
 def _facts(*facts: tuple[str, str, str]) -> str:
     cards = "".join(
-        f'<div class="ts-card"><h3>{name}</h3><b>{_words(value)}</b><small>{about}</small></div>'
+        f'<div class="ts-card"><h3>{name}</h3><b>{_words(value)}</b>'
+        f"<small>{about}</small></div>"
         for name, value, about in facts
     )
     return f'<div class="ts-cards ts-four">{cards}</div>'
@@ -251,21 +252,19 @@ def _pareto(found: Fit, trains: bool) -> str:
     title = _heading("Plans that no other beats in GPUs, tokens and recomputation")
     if not found.pareto:
         return title + '<p class="ts-dim">No plan of the grid has room.</p>'
+    chosen = ["tp", "pp", "dp", "zero", "batch"] if trains else ["tp", "pp", "batch"]
     rows = [
-        (
+        [
             str(plan.gpus),
             f"{plan.tokens:,}",
             f"{plan.peak / GIB:,.1f}",
-            *(str(plan.fields[name]) for name in ("tp", "pp", "dp", "zero", "batch")),
-            "yes" if plan.recomputed else "no",
-        )
+            *(str(plan.fields[name]) for name in chosen),
+            *(["yes" if plan.recomputed else "no"] if trains else []),
+        ]
         for plan in found.pareto
     ]
-    heads = ("GPUs", "Tokens per step", "Peak (GiB)", "TP", "PP", "DP", "ZeRO", "Batch", "Recompute")
-    if not trains:
-        dropped = {5, 6, 8}
-        rows = [tuple(c for i, c in enumerate(row) if i not in dropped) for row in rows]
-        heads = tuple(head for i, head in enumerate(heads) if i not in dropped)
+    heads = ["GPUs", "Tokens per step", "Peak (GiB)"]
+    heads += [_PLAN[name] for name in chosen] + (["Recompute"] if trains else [])
     return title + _table(heads, rows)
 
 
