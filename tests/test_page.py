@@ -266,7 +266,7 @@ def test_the_verdict_has_three_words() -> None:
     found = estimate("Qwen/Qwen2.5-0.5B", gpu="T4")
     between = gpus.Gpu("between", found.bytes(), 0, 0)
     assert "<b>May not fit</b> between" in page._verdict(found, between)
-    assert "smallest GPU with room" in page.answer({"model": "gpt2", "gpu": ""}).result
+    assert "smallest with room" in page.answer({"model": "gpt2", "gpu": ""}).result
 
 
 def test_what_fits_is_what_fit_says() -> None:
@@ -352,14 +352,11 @@ def test_no_config_and_no_answer_is_a_surprise(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == ""
 
 
-def test_a_config_of_too_many_layers_is_refused_before_anything_is_made() -> None:
-    for key in ("num_hidden_layers", "first_k_dense_replace_layers"):
-        with pytest.raises(ValueError, match=f"{key} is 1000000000, more than 1024"):
-            estimate({**TINY, key: 10**9})
-    with pytest.raises(ValueError, match="hidden_size is 'x', not a whole number"):
-        estimate({**TINY, "hidden_size": "x"})
+def test_what_no_model_has_is_no_crash() -> None:
     with pytest.raises(ValueError, match=r"vision.patch_size is 0, not a whole number above 0"):
         estimate(TINY, vision={"patch_size": 0})
+    with pytest.raises(ValueError, match="has a field amiss"):
+        estimate({**TINY, "hidden_size": [512]})
     # a model without a vocabulary has no logits to cut into pieces
     assert estimate({**TINY, "vocab_size": 0}, loss="liger").bytes() > 0
 
@@ -445,7 +442,9 @@ def test_in_a_browser(tmp_path: pathlib.Path) -> None:
         def choose(field: str, word: str) -> None:
             box = view.locator(f"#ts-{field} input")
             box.click()
-            box.fill(word)
+            box.press("ControlOrMeta+a")
+            box.press_sequentially(word)
+            assert view.get_by_role("option").count() < 20  # it searches
             view.get_by_role("option", name=word, exact=True).click()
 
         name = "Qwen/Qwen2.5-7B"

@@ -9,7 +9,6 @@ transformers builds, which the tests hold against it.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -87,13 +87,14 @@ def build() -> Any:
 def _form(gr: Any) -> dict[str, Any]:
     """Every input by the name that ``form.config`` knows it by."""
     inputs: dict[str, Any] = {}
+    known = sorted(models.catalogue(), key=str.lower)
     with gr.Group():
         inputs["source"] = gr.Radio(
             [form.KNOWN, form.PASTED], value=form.KNOWN, label="Model", elem_id="ts-source"
         )
         inputs["model"] = gr.Dropdown(
-            sorted(models.catalogue(), key=str.lower), value=START, label="Name",
-            allow_custom_value=True, num_choices_shown=None, elem_id="ts-model",
+            known, value=START, label="Name (type to search)", allow_custom_value=True,
+            num_choices_shown=len(known), elem_id="ts-model",
         )  # fmt: skip
         with gr.Column(visible=False) as pasted:
             inputs["pasted"] = gr.Code(
