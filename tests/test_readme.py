@@ -19,10 +19,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from conftest import oracle
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+
+
+# Extras that a page shows; without them its test is skipped.
+NEEDS = {"hilbert.md": ["av"]}
 
 
 class Block(NamedTuple):
@@ -64,6 +69,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_the_python_of_a_page_runs(
     page: pathlib.Path, models: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for extra in NEEDS.get(page.name, ()):
+        oracle(extra)
     monkeypatch.chdir(models)
     namespace: dict[str, object] = {"__name__": "page"}
     for block in blocks(page):
