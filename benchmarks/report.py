@@ -17,7 +17,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PACKAGES = (
     "tensorstream", "numpy", "ml_dtypes", "safetensors", "torch", "runai-model-streamer",
     "fastsafetensors", "gguf", "pywhispercpp", "xxhash", "zipnn", "openzl", "blosc2",
-    "zstandard",
+    "zstandard", "bitsandbytes", "torchao",
 )  # fmt: skip
 
 
