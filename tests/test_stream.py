@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import pathlib
 import threading
 import time
@@ -410,6 +411,39 @@ def test_cancel_from_another_thread(path: pathlib.Path) -> None:
             for _ in stream:
                 time.sleep(0.001)
         timer.join()
+
+
+def uncached(path: pathlib.Path) -> bool:
+    """Take the file out of the page cache, where that can be done."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with ts.open(path) as ckpt:
+        engines: dict[str, Any] = {}
+        with ckpt.stream(budget="64MiB") as stream:
+            next(stream)
+            engines = stream._run.core.progress()["engines"]
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return set(engines) != {"pread"}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_cold_compressed_file_is_read_many_chunks_at_a_time(
+    tmp_path: pathlib.Path, threads: int
+) -> None:
+    values = np.random.default_rng(9).standard_normal((6000, 1000)).astype(np.float16)
+    tensors = {"a": values, "b": values[:4567] * 2, "c": np.arange(777, dtype=np.int32)}
+    path = ts.save(tmp_path / "m.safetensors", tensors, compression="fast")
+    if not uncached(path):
+        pytest.skip("this disk keeps its cache")
+    with ts.open(path) as ckpt, ckpt.stream(budget="64MiB", threads=threads) as stream:
+        for chunk in stream:
+            flat = tensors[chunk.name].reshape(-1)[chunk.start : chunk.stop]
+            assert np.array_equal(chunk.array.reshape(-1), flat)
+        calls = stream._run.core.progress()["read_calls"]
+    stored = -(-values.size // 131072) + -(-4567 * 1000 // 131072)
+    assert calls < stored / 2, f"{calls} reads for {stored} chunks"
 
 
 def test_a_closed_stream_tells_how_it_ended(path: pathlib.Path) -> None:

@@ -7,15 +7,18 @@
 #include "core/large.h"
 
 #define NO_CHUNK UINT64_MAX
+#define RUNS (2 * TS_MIB)
 
 struct ts_unpacking {
     ts_packer *packer;       /* owned */
     ts_unpacking *below;     /* owned; unpacks bases; NULL when none is framed */
     uint8_t *memory;         /* owned: the three that follow */
-    uint8_t *stored;         /* room bytes and a page to align in */
+    uint8_t *stored;         /* room bytes and a page at each end */
+    uint64_t run_start, run_stop; /* of the file: what lies in stored */
     uint8_t *tile;           /* an unpacked chunk */
     uint8_t *base;           /* the same range of its base; or NULL */
-    uint64_t room;           /* of a stored chunk */
+    uint64_t room;           /* of a stored chunk, or of a run of them */
+    bool runs;               /* as needed */
     const ts_tensor *tensor; /* the open one, borrowed from the catalog */
     ts_frame *frame;         /* owned: its frame */
     uint64_t held;           /* the chunk in the tile */
@@ -50,21 +53,26 @@ static ts_unpacking_needs needs_below(const ts_unpacking_needs *needs)
                                 .chunk_count = needs->base_chunk_count};
 }
 
-static uint64_t stored_room(const ts_unpacking_needs *needs)
-{
-    return ts_round_up(ts_frame_room(needs->chunk_bytes),
-                       TS_READER_ALIGNMENT)
-         + TS_READER_ALIGNMENT;
-}
-
 static uint64_t tile_room(const ts_unpacking_needs *needs)
 {
-    return ts_round_up(needs->chunk_bytes, TS_READER_ALIGNMENT);
+    return ts_round_up(needs->chunk_bytes, TS_READER_ALIGNMENT)
+         * (needs->bases ? 2 : 1);
+}
+
+/* Runs fill a huge page: a read into scattered ones of 4 KiB, which a disk
+ * sees as so many, took twice as long. */
+static uint64_t stored_room(const ts_unpacking_needs *needs)
+{
+    uint64_t chunk = ts_round_up(ts_frame_room(needs->chunk_bytes),
+                                 TS_READER_ALIGNMENT)
+                   + 2 * TS_READER_ALIGNMENT;
+    uint64_t tile = tile_room(needs);
+    return needs->runs && chunk + tile < RUNS ? RUNS - tile : chunk;
 }
 
 static uint64_t buffer_size(const ts_unpacking_needs *needs)
 {
-    return stored_room(needs) + tile_room(needs) * (needs->bases ? 2 : 1);
+    return stored_room(needs) + tile_room(needs);
 }
 
 uint64_t ts_unpacking_memory(const ts_unpacking_needs *needs)
@@ -92,10 +100,10 @@ static ts_status allocate(ts_unpacking *unpacking,
     unpacking->stored =
         unpacking->memory
         + (ts_round_up(start, TS_READER_ALIGNMENT) - start);
-    unpacking->room = stored_room(needs) - TS_READER_ALIGNMENT;
+    unpacking->room = stored_room(needs) - 2 * TS_READER_ALIGNMENT;
     unpacking->tile = unpacking->stored + stored_room(needs);
     if (needs->bases)
-        unpacking->base = unpacking->tile + tile_room(needs);
+        unpacking->base = unpacking->tile + tile_room(needs) / 2;
     return TS_OK;
 }
 
@@ -121,6 +129,7 @@ ts_status ts_unpacking_new(const ts_unpacking_needs *needs, unsigned how,
     if (unpacking == NULL)
         return ts_fail(error, TS_NOMEM, "cannot allocate an unpacker");
     unpacking->held = NO_CHUNK;
+    unpacking->runs = needs->runs;
     unpacking->how = how;
     ts_status status = fill(unpacking, needs, how, error);
     if (status != TS_OK) {
@@ -151,6 +160,7 @@ static ts_status open_frame(ts_unpacking *unpacking, ts_reader *reader,
     ts_frame_info info;
 
     unpacking->held = NO_CHUNK;
+    unpacking->run_start = unpacking->run_stop = 0;
     unpacking->tensor = NULL;
     ts_frame_free(unpacking->frame);
     unpacking->frame = NULL;
@@ -269,22 +279,77 @@ static unsigned how_into(const ts_unpacking *unpacking, const uint8_t *out)
     return may ? unpacking->how : unpacking->how & ~(unsigned)TS_UNPACK_BYPASS;
 }
 
-static ts_status unpack(ts_unpacking *unpacking, ts_reader *reader,
-                        const ts_file *file, const ts_frame_chunk *chunk,
-                        uint64_t number, uint64_t skip, uint8_t *out,
-                        ts_error *error)
+/* Where the chunks end that are read together, of `number` and those that are
+ * wanted behind it: frames are checked to have no gaps. */
+static uint64_t end_of_run(const ts_unpacking *unpacking, uint64_t number,
+                           uint64_t last)
 {
-    const ts_tensor *tensor = unpacking->tensor;
-    uint64_t at = tensor->offset + chunk->offset;
-    /* As far off a page as in the file: a direct read lands in place. */
-    uint8_t *stored = unpacking->stored + at % TS_READER_ALIGNMENT;
+    ts_frame_chunk chunk = ts_frame_find(unpacking->frame, number);
+    uint64_t start = chunk.offset, end = start + chunk.size;
+
+    while (unpacking->runs && number < last) {
+        chunk = ts_frame_find(unpacking->frame, ++number);
+        if (chunk.offset + chunk.size - start > unpacking->room) break;
+        end = chunk.offset + chunk.size;
+    }
+    return end;
+}
+
+/* As far off a page as in the file: a direct read lands in place.  Runs are
+ * read from disks, where the broken pages at both ends would be two more
+ * reads. */
+static ts_status read_run(ts_unpacking *unpacking, ts_reader *reader,
+                          const ts_file *file, uint64_t start, uint64_t stop,
+                          ts_error *error)
+{
+    if (unpacking->runs) {
+        start -= start % TS_READER_ALIGNMENT;
+        stop = ts_min(ts_round_up(stop, TS_READER_ALIGNMENT),
+                      ts_file_size(file));
+    }
+    unpacking->run_start = unpacking->run_stop = 0;
+    TS_TRY(ts_reader_read(reader, file, start,
+                          unpacking->stored + start % TS_READER_ALIGNMENT,
+                          (size_t)(stop - start), error));
+    unpacking->run_start = start;
+    unpacking->run_stop = stop;
+    return TS_OK;
+}
+
+/* The stored bytes of a chunk, read now or with the one before. */
+static ts_status bring(ts_unpacking *unpacking, ts_reader *reader,
+                       const ts_file *file, const ts_frame_chunk *chunk,
+                       uint64_t number, uint64_t last, uint8_t **stored,
+                       ts_error *error)
+{
+    uint64_t tensor = unpacking->tensor->offset;
+    uint64_t at = tensor + chunk->offset;
 
     if (chunk->size > unpacking->room)
         return ts_fail_at(error, TS_FORMAT, at,
                           "chunk %llu has %u stored bytes, room is for %llu",
                           (unsigned long long)number, chunk->size,
                           (unsigned long long)unpacking->room);
-    TS_TRY(ts_reader_read(reader, file, at, stored, chunk->size, error));
+    if (at < unpacking->run_start || at + chunk->size > unpacking->run_stop) {
+        uint64_t stop = tensor + end_of_run(unpacking, number, last);
+        TS_TRY(read_run(unpacking, reader, file, at, stop, error));
+    }
+    *stored = unpacking->stored
+            + unpacking->run_start % TS_READER_ALIGNMENT
+            + (at - unpacking->run_start);
+    return TS_OK;
+}
+
+static ts_status unpack(ts_unpacking *unpacking, ts_reader *reader,
+                        const ts_file *file, const ts_frame_chunk *chunk,
+                        uint64_t number, uint64_t last, uint64_t skip,
+                        uint8_t *out, ts_error *error)
+{
+    const ts_tensor *tensor = unpacking->tensor;
+    uint8_t *stored;
+
+    TS_TRY(bring(unpacking, reader, file, chunk, number, last, &stored,
+                 error));
     if (chunk->differs)
         TS_TRY(read_base(unpacking, reader, tensor, skip, chunk->bytes,
                          unpacking->base, error));
@@ -298,11 +363,12 @@ static ts_status unpack(ts_unpacking *unpacking, ts_reader *reader,
 /* The chunk into the tile, unless it is there. */
 static ts_status hold(ts_unpacking *unpacking, ts_reader *reader,
                       const ts_file *file, const ts_frame_chunk *chunk,
-                      uint64_t number, uint64_t skip, ts_error *error)
+                      uint64_t number, uint64_t last, uint64_t skip,
+                      ts_error *error)
 {
     if (unpacking->held == number) return TS_OK;
     unpacking->held = NO_CHUNK;
-    TS_TRY(unpack(unpacking, reader, file, chunk, number, skip,
+    TS_TRY(unpack(unpacking, reader, file, chunk, number, last, skip,
                   unpacking->tile, error));
     unpacking->held = number;
     return TS_OK;
@@ -326,6 +392,7 @@ static ts_status take(ts_unpacking *unpacking, ts_reader *reader,
 {
     uint64_t step = tensor->frame->chunk_bytes;
     uint64_t number = skip / step, inside = skip % step;
+    uint64_t last = size > 0 ? (skip + size - 1) / step : number;
 
     if (tensor->frame->base_name.size > 0 && !tensor->frame->is_delta)
         return take_repeat(unpacking, reader, tensor, skip, size, into, bytes,
@@ -335,10 +402,10 @@ static ts_status take(ts_unpacking *unpacking, ts_reader *reader,
     *got = ts_min(size, chunk.bytes - inside);
     if (into != NULL && *got == chunk.bytes && unpacking->held != number) {
         *bytes = into;
-        return unpack(unpacking, reader, file, &chunk, number, skip, into,
-                      error);
+        return unpack(unpacking, reader, file, &chunk, number, last, skip,
+                      into, error);
     }
-    TS_TRY(hold(unpacking, reader, file, &chunk, number, skip - inside,
+    TS_TRY(hold(unpacking, reader, file, &chunk, number, last, skip - inside,
                 error));
     *bytes = unpacking->tile + inside;
     return TS_OK;

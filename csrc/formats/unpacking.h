@@ -20,6 +20,8 @@ typedef struct {
     bool bases;               /* some are differences or repeats */
     uint32_t base_chunk_bytes; /* of bases that are frames themselves */
     uint64_t base_chunk_count;
+    bool runs; /* read several stored chunks at once, where so many are wanted:
+                  a disk is faster so.  Takes 2 MiB */
 } ts_unpacking_needs;
 
 void ts_unpacking_need(ts_unpacking_needs *needs, const ts_tensor *tensor);
