@@ -41,7 +41,8 @@ TIED = "tensorstream.tied."
 # Small tensors are loaded into common memory of at most this size.
 _GROUP, _SMALL = 32 << 20, 4 << 20
 _ALIGNMENT = 64
-_HUGE = 2 << 20  # bytes of a huge page
+_PAGE, _HUGE = 4 << 10, 2 << 20
+_WORTH_PLACING = 64 << 10  # bytes for which a copy costs more than a page that is skipped
 
 
 class Row(NamedTuple):
@@ -841,17 +842,31 @@ def _empty_arrays(infos: list[TensorInfo], target: str | None) -> dict[str, Arra
     for info in infos:
         dtype = _loaded_dtype(info, target)
         size = info.num_elements * dtype.itemsize
+        lead = _lead(info, dtype)
         if size >= _SMALL:
-            arrays[info.name] = _fresh(size).view(dtype).reshape(info.shape)
+            arrays[info.name] = _fresh(size, lead).view(dtype).reshape(info.shape)
             continue
-        if used + size > _GROUP:
+        if used + size + _PAGE > _GROUP:
             _fill_group(arrays, group, used)
             group, used = [], 0
+        if size >= _WORTH_PLACING:
+            used += (lead - used) % _PAGE
         arrays[info.name] = np.empty(0)  # keeps the order
         group.append((info.name, info.shape, dtype, used))
         used += -(-size // _ALIGNMENT) * _ALIGNMENT
     _fill_group(arrays, group, used)
     return arrays
+
+
+def _lead(info: TensorInfo, dtype: np.dtype[Any]) -> int:
+    """Bytes past a page border where an array should begin: as many as in the file.
+
+    What is read past the page cache then lands in its place, without a copy.
+    """
+    if info.storage != "stored" or info.strides is not None or dtype != info.numpy_dtype:
+        return 0
+    lead = info.offset % _PAGE
+    return lead if lead % min(dtype.itemsize, 16) == 0 else 0
 
 
 def _fill_group(arrays: dict[str, Array], group: list[Any], used: int) -> None:
@@ -861,14 +876,14 @@ def _fill_group(arrays: dict[str, Array], group: list[Any], used: int) -> None:
         arrays[name] = block[at : at + size].view(dtype).reshape(shape)
 
 
-def _fresh(size: int) -> Array:
-    """Bytes from the beginning of a huge page on, where there are enough to fill one.
+def _fresh(size: int, lead: int = 0) -> Array:
+    """Bytes that begin `lead` past a page border: of a huge page, if they can fill one.
 
     NumPy asks for huge pages, but begins anywhere: up to 4 MiB of each array came in pages
     of 4 KiB, which the kernel gives at a quarter of the speed.  What is skipped is never
     touched, and takes no memory.
     """
-    grain = _HUGE if size >= _HUGE else _ALIGNMENT
-    block = np.empty(size + grain, np.uint8)
-    start = -block.__array_interface__["data"][0] % grain
+    grain = next((one for one in (_HUGE, _PAGE) if size >= one), _ALIGNMENT)
+    block = np.empty(size + lead + grain, np.uint8)
+    start = -block.__array_interface__["data"][0] % grain + lead
     return block[start : start + size]
