@@ -312,7 +312,8 @@ static ts_status read_run(ts_unpacking *unpacking, ts_reader *reader,
                           unpacking->stored + start % TS_READER_ALIGNMENT,
                           (size_t)(stop - start), error));
     unpacking->run_start = start;
-    unpacking->run_stop = stop;
+    /* One chunk alone is read anew when somebody comes back to it. */
+    unpacking->run_stop = unpacking->runs ? stop : start;
     return TS_OK;
 }
 
