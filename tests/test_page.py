@@ -14,7 +14,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -216,6 +216,18 @@ def test_frameworks_are_offered_for_what_they_do() -> None:
     assert "deepspeed-autotp" in form.profiles("load")
 
 
+class Answer(NamedTuple):
+    """All that the page shows."""
+
+    result: str
+    config: str
+    fits: str
+
+
+def answer(asked: dict[str, Any]) -> Answer:
+    return Answer(*page.takes(asked), page.fits(asked))
+
+
 # -- the answers -----------------------------------------------------------------------------
 
 
@@ -240,7 +252,7 @@ ASKED: list[dict[str, Any]] = [
 def test_the_page_has_the_numbers_of_the_estimator(
     asked: dict[str, Any], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    got = page.answer(asked)
+    got = answer(asked)
     assert "ts-problem" not in got.result
     file = tmp_path / "run.json"
     file.write_text(got.config)
@@ -261,16 +273,16 @@ def test_the_page_has_the_numbers_of_the_estimator(
 
 
 def test_the_verdict_has_three_words() -> None:
-    assert "<b>Fits</b> A100-80GB" in page.answer({"model": "gpt2"}).result
-    assert "<b>Does not fit</b>" in page.answer({"model": "Qwen/Qwen2.5-7B"}).result
+    assert "<b>Fits</b> A100-80GB" in answer({"model": "gpt2"}).result
+    assert "<b>Does not fit</b>" in answer({"model": "Qwen/Qwen2.5-7B"}).result
     found = estimate("Qwen/Qwen2.5-0.5B", gpu="T4")
     between = gpus.Gpu("between", found.bytes(), 0, 0)
     assert "<b>May not fit</b> between" in page._verdict(found, between)
-    assert "smallest with room" in page.answer({"model": "gpt2", "gpu": ""}).result
+    assert "smallest with room" in answer({"model": "gpt2", "gpu": ""}).result
 
 
 def test_what_fits_is_what_fit_says() -> None:
-    got = page.answer({"model": "Qwen/Qwen2.5-7B", "adapters": "LoRA", "gpu": "H100-80GB"})
+    got = answer({"model": "Qwen/Qwen2.5-7B", "adapters": "LoRA", "gpu": "H100-80GB"})
     found = fitting.fit("Qwen/Qwen2.5-7B", lora=True, gpu="H100-80GB")
     assert f"<b>{found.batch:,}</b><small>sequences per GPU" in got.fits
     assert f"<b>{found.seq:,}</b><small>tokens" in got.fits
@@ -278,9 +290,9 @@ def test_what_fits_is_what_fit_says() -> None:
     assert got.fits.count("<tr>") == 2 + len(found.knobs) + len(found.pareto)
     for plan in found.pareto:
         assert f">{plan.tokens:,}</td>" in got.fits
-    nothing = page.answer({"model": "gpt2", "gpu": ""})
+    nothing = answer({"model": "gpt2", "gpu": ""})
     assert "gpu is empty" in nothing.fits and "ts-problem" not in nothing.result
-    served = page.answer({"model": "Qwen/Qwen2.5-7B", "mode": "generate"}).fits
+    served = answer({"model": "Qwen/Qwen2.5-7B", "mode": "generate"}).fits
     assert "ZeRO" not in served and "Tokens per step" in served
 
 
@@ -301,15 +313,15 @@ def test_a_plan_is_told_in_usual_words() -> None:
 def test_what_was_typed_is_never_markup() -> None:
     nasty = "<img src=x onerror=alert(1)>"
     answers = {"source": form.PASTED, "pasted": json.dumps({**TINY, "_name_or_path": nasty})}
-    got = page.answer(answers)
+    got = answer(answers)
     assert nasty not in got.result + got.fits and "&lt;img src=x" in got.result
-    assert nasty not in page.answer({"model": nasty}).result
+    assert nasty not in answer({"model": nasty}).result
 
 
 def test_errors_are_sentences_and_surprises_are_told_to_the_console(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    got = page.answer({"model": "Qwen/Qwen2.5-7B", "tp": 3})
+    got = answer({"model": "Qwen/Qwen2.5-7B", "tp": 3})
     assert "tp 3 does not divide heads 28" in got.result and got.config == ""
     assert capsys.readouterr().err == ""
 
@@ -317,7 +329,7 @@ def test_errors_are_sentences_and_surprises_are_told_to_the_console(
         raise LookupError("a bug")
 
     monkeypatch.setattr(page, "estimate_html", breaks)
-    assert "LookupError: a bug" in page.answer({"model": "gpt2"}).result
+    assert "LookupError: a bug" in answer({"model": "gpt2"}).result
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -347,7 +359,7 @@ def test_no_config_and_no_answer_is_a_surprise(capsys: pytest.CaptureFixture[str
                 )
         answers["lora.target_modules"] = ["mlp"]
         answers["profile"] = rng.choice(form.profiles(mode))
-        shown += "ts-problem" not in page.answer(answers).result
+        shown += "ts-problem" not in answer(answers).result
     assert shown > 30
     assert capsys.readouterr().err == ""
 
@@ -424,7 +436,7 @@ def test_in_a_browser(tmp_path: pathlib.Path) -> None:
     with served("--port", "0") as (address, _), playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1440, "height": 1200})
-        view.set_default_timeout(30_000)
+        view.set_default_timeout(60_000)
         view.on("request", lambda request: asked.append(request.url))
         view.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
         view.goto(address)
@@ -470,9 +482,9 @@ def test_in_a_browser(tmp_path: pathlib.Path) -> None:
 
         view.get_by_role("tab", name="What fits").click()
         found = fitting.fit(name, gpu="L4", per_device_batch=2)
-        text = view.locator("#ts-fits").inner_text()
-        assert f"{found.batch:,}" in text and f"{found.seq:,}" in text
-        assert "Fewest GPUs" in text
+        longest = view.locator("#ts-fits .ts-card").filter(has_text="Longest sequence")
+        longest.filter(has_text=f"{found.seq:,}").wait_for()
+        assert f"Largest batch\n{found.batch:,}\n" in view.locator("#ts-fits").inner_text()
 
         view.get_by_role("tab", name="Configuration").click()
         config = view.locator("#ts-config .cm-content").inner_text()

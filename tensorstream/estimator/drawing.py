@@ -38,7 +38,7 @@ _UNKNOWN = "#808080"
 _LIMIT = "#d64545"
 
 WIDTH = 880.0
-_LEFT, _RIGHT = 172.0, 78.0  # labels of rows, and what a row sums to
+_LEFT, _RIGHT = 188.0, 62.0  # labels of rows, and what a row sums to
 _TOP, _TALL, _LOW, _GAP = 26.0, 52.0, 13.0, 7.0
 _LEGEND, _COLUMNS = 20.0, 4
 
@@ -153,7 +153,7 @@ class _Drawing:
         self.peak, self.rows, self.interval, self.room = peak, rows, interval, room
         reach = max([peak.size, *(row.size for row in rows), *(interval or ())], default=1)
         # A line far to the right would leave no room for the bars.
-        self.inside = room is not None and room.size <= 4 * reach
+        self.inside = room is not None and room.size <= 6 * reach
         shown = max(reach, room.size) if room and self.inside else reach
         self.end = max(1, shown) * 1.02
         used = dict.fromkeys(n for row in (peak, *rows) for n in row.parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -234,12 +235,18 @@ def fit(config: Any, memory: int | float | str | None = None, **fields: Any) -> 
     )
 
 
+@functools.cache
+def _known(name: str) -> models.Model:
+    """A model that is only asked."""
+    return models.known(name)
+
+
 def largest_model(
     config: EstimatorConfig, memory: int | float | str, among: Iterable[str] | None = None
 ) -> str | None:
     """The model of most parameters that fits, of the catalogue or of those named."""
     room = memory_of(memory)
-    found = [models.known(name) for name in (among or models.catalogue())]
+    found = [_known(name) for name in (among or models.catalogue())]
     for model in sorted(found, key=lambda model: -model.parameters):
         try:
             asked = Question(dataclasses.replace(config, model=model), room)

@@ -9,7 +9,7 @@ import html
 import json
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tensorstream.estimator import core, estimate, fitting, gpus, loader
 from tensorstream.estimator.config import EstimatorConfig
@@ -27,28 +27,26 @@ COUNTERS = {
 }
 
 
-class Answer(NamedTuple):
-    """What fills the page: two pieces of HTML, and a configuration as JSON."""
+def takes(answers: Mapping[str, Any]) -> tuple[str, str]:
+    """What a run takes, as HTML, and its configuration as JSON, for what the form was told.
 
-    result: str
-    fits: str
-    config: str
-
-
-def answer(answers: Mapping[str, Any]) -> Answer:
-    """Everything the page shows for some answers; sentences in the place of what is wrong."""
+    A sentence and nothing where something is wrong.
+    """
     try:
         fields = form.config(answers)
         config = loader.from_dict(fields)
-        found = estimate(config)
-        result = estimate_html(found, config.gpu)
+        shown = estimate_html(estimate(config), config.gpu)
     except Exception as error:
-        return Answer(problem(error), problem(error), "")
+        return problem(error), ""
+    return shown, json.dumps(fields, indent=2, ensure_ascii=False)
+
+
+def fits(answers: Mapping[str, Any]) -> str:
+    """What fits, as HTML, or a sentence where something is wrong."""
     try:
-        fits = fit_html(config)
+        return fit_html(loader.from_dict(form.config(answers)))
     except Exception as error:
-        fits = problem(error)
-    return Answer(result, fits, json.dumps(fields, indent=2, ensure_ascii=False))
+        return problem(error)
 
 
 def problem(error: Exception) -> str:
@@ -139,7 +137,7 @@ def _counters(found: Estimate, room: gpus.Gpu | None) -> str:
             over = " ts-over" if size > room.memory else ""
             share = (
                 f'<div class="ts-meter{over}"><i style="width:{permille / 10:g}%"></i></div>'
-                f"<small>{size / room.memory:.0%} of {gib(room.memory)} GiB</small>"
+                f"<small>{100 * size / room.memory:.0f} % of {gib(room.memory)} GiB</small>"
             )
         cards.append(
             f'<div class="ts-card" data-counter="{name}" data-bytes="{size}">'
@@ -156,11 +154,11 @@ def _parts(found: Estimate) -> str:
         (
             f'<i class="ts-swatch" style="background:{fill(name)}"></i>{_words(spoken(name))}',
             f"{size / GIB:,.3f}",
-            f"{size / total:.1%}",
+            f"{100 * size / total:.1f} %",
         )
         for name, size in sorted(found.components().items(), key=lambda part: -part[1])
     ]
-    foot = ("at the peak", f"{found.bytes() / GIB:,.3f}", "100.0%")
+    foot = ("at the peak", f"{found.bytes() / GIB:,.3f}", "100.0 %")
     return _heading("Parts") + _table(("Component", "GiB", "Share"), rows, foot)
 
 

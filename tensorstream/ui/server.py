@@ -28,6 +28,13 @@ POLICY = (
 )
 
 
+# Of every event: no spinner, the last change counts, and no entry in an API.
+_AT_ONCE = {
+    "show_progress": "hidden", "trigger_mode": "always_last", "queue": False,
+    "api_visibility": "private",
+}  # fmt: skip
+
+
 def gradio() -> Any:
     """The module, with telemetry off.
 
@@ -51,7 +58,7 @@ def build() -> Any:
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=340, elem_id="ts-form"):
                 inputs = _form(gr)
-            with gr.Column(scale=9, min_width=480), gr.Tabs():
+            with gr.Column(scale=9, min_width=480, elem_id="ts-answer"), gr.Tabs():
                 with gr.Tab("What it takes"):
                     result = gr.HTML(elem_id="ts-result", apply_default_css=False)
                 with gr.Tab("What fits"):
@@ -68,19 +75,17 @@ def build() -> Any:
                     )  # fmt: skip
         names = list(inputs)
 
-        def show(*values: Any) -> tuple[str, str, str]:
-            return page.answer(dict(zip(names, values)))
+        def takes(*values: Any) -> tuple[str, str]:
+            return page.takes(dict(zip(names, values)))
 
-        gr.on(
-            [blocks.load, *(one.change for one in inputs.values())],
-            show,
-            list(inputs.values()),
-            [result, fits, config],
-            show_progress="hidden",
-            trigger_mode="always_last",
-            queue=False,
-            api_visibility="private",
-        )
+        def fits_in(*values: Any) -> str:
+            return page.fits(dict(zip(names, values)))
+
+        asked = list(inputs.values())
+        changes = [blocks.load, *(one.change for one in asked)]
+        # The estimate is there at once; what fits takes some hundred more of them.
+        shown = gr.on(changes, takes, asked, [result, config], **_AT_ONCE)
+        shown.then(fits_in, asked, fits, **_AT_ONCE)
     return blocks
 
 
@@ -104,15 +109,11 @@ def _form(gr: Any) -> dict[str, Any]:
             upload = gr.UploadButton(
                 "Upload config.json", file_types=[".json"], type="binary", size="sm"
             )
-    upload.upload(
-        _text_of, upload, inputs["pasted"], queue=False, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
+    upload.upload(_text_of, upload, inputs["pasted"], **_AT_ONCE)
     inputs["source"].change(
         lambda source: (gr.update(visible=source == form.KNOWN),
                         gr.update(visible=source == form.PASTED)),
-        inputs["source"], [inputs["model"], pasted],
-        queue=False, show_progress="hidden", api_visibility="private",
+        inputs["source"], [inputs["model"], pasted], **_AT_ONCE,
     )  # fmt: skip
     _mode(gr, inputs)
     shown = [_group(gr, group, inputs) for group in form.GROUPS]
@@ -131,9 +132,8 @@ def _form(gr: Any) -> dict[str, Any]:
         ]
 
     inputs["mode"].change(
-        by_mode, inputs["mode"], [inputs["profile"], *(part for part, _ in parts)],
-        queue=False, show_progress="hidden", api_visibility="private",
-    )  # fmt: skip
+        by_mode, inputs["mode"], [inputs["profile"], *(part for part, _ in parts)], **_AT_ONCE
+    )
     return inputs
 
 
@@ -165,29 +165,33 @@ def _group(gr: Any, group: str, inputs: dict[str, Any]) -> list[tuple[Any, tuple
             inputs["adapters"] = gr.Dropdown(
                 list(form.ADAPTERS), value="all weights", label="Method", elem_id="ts-adapters"
             )
-        with gr.Row():
-            for control in controls:
-                made = inputs[control.field] = _control(gr, control)
-                if control.modes != modes:
-                    parts.append((made, control.modes))
+        for switches in (False, True):  # a row of boxes to tick stands below the fields
+            some = [one for one in controls if (one.kind == "switch") == switches]
+            with gr.Row(visible=bool(some)):
+                for control in some:
+                    own = control.modes != modes
+                    made = _control(gr, control, visible=not own or "train" in control.modes)
+                    inputs[control.field] = made
+                    if own:
+                        parts.append((made, control.modes))
     return parts
 
 
-def _control(gr: Any, control: form.Control) -> Any:
+def _control(gr: Any, control: form.Control, visible: bool) -> Any:
     looks = {
         "label": control.label,
         "value": control.value,
-        "visible": "train" in control.modes,
+        "visible": visible,
         "elem_id": "ts-" + control.field.replace(".", "-"),
         "min_width": 140,
     }
     if control.kind == "count":
         return gr.Number(**looks)
     if control.kind == "switch":
-        return gr.Checkbox(**looks)
+        return gr.Checkbox(**{**looks, "min_width": 300})
     if control.kind == "choices":
         return gr.Dropdown(control.choices, multiselect=True, **{**looks, "min_width": 300})
-    choices = [(word or "framework's own", word) for word in control.choices]
+    choices = [(word or "default", word) for word in control.choices]
     if control.field == "gpu":
         choices = [(word or "none", word) for word in control.choices]
     looks["value"] = str(control.value)
