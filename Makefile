@@ -86,6 +86,7 @@ bench: $(STAMPS)/build
 	$(RUN) tools/install_extra.py bench
 	$(RUN) benchmarks/bench_stream.py
 	$(RUN) benchmarks/bench_codec.py
+	$(RUN) benchmarks/bench_load.py
 	$(RUN) benchmarks/bench_quantize.py
 
 # Measurements of other people's runs are not part of the repository.

@@ -87,6 +87,28 @@ def mapped_tensors(path: str) -> Iterator[Array]:
         yield mapping[data + begin : data + end].view(np.uint16)
 
 
+def forget_memory() -> None:
+    """Give back what the last call freed: what is loaded next lies in fresh pages."""
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def pieces(path: str, size: int, count: int, seed: int = 3) -> list[tuple[str, int, int]]:
+    """(tensor, first row, one past the last) of pieces of `size` bytes of the largest tensor.
+
+    Each begins on a multiple of its size: where chunks of a compressed tensor do.
+    """
+    entries, _ = header(path)
+    sizes = {
+        one: end - begin
+        for one, entry in entries.items()
+        for begin, end in [entry["data_offsets"]]
+    }
+    name = max(sizes, key=lambda one: sizes[one])
+    rows = size * entries[name]["shape"][0] // sizes[name]
+    places = np.random.default_rng(seed).integers(0, sizes[name] // size, count)
+    return [(name, int(place) * rows, int(place + 1) * rows) for place in places]
+
+
 # -- ours --------------------------------------------------------------------------------
 
 
@@ -157,6 +179,39 @@ class Tensorstream:
     def names(self, path: str) -> int:
         with self.ts.open(path) as ckpt:
             return len(ckpt)
+
+    def prepare_load(self, path: str, verify: bool = True) -> None:
+        forget_memory()
+
+    def load(self, path: str, verify: bool = True) -> Callable[[], int]:
+        with self.ts.open(path, verify=verify) as ckpt:
+            kept = self.ts.load(ckpt)
+        return lambda: total(kept.values())
+
+    def prepare_see(self, path: str) -> None:
+        forget_memory()
+
+    def see(self, path: str) -> int:
+        return total(self.ts.load(path).values())
+
+    def prepare_pieces(self, path: str, raw: str, size: int, count: int) -> None:
+        """The checkpoint is open, and each piece was read before."""
+        if not hasattr(self, "_pieces"):
+            self._ckpt, self._pieces = self.ts.open(path), pieces(raw, size, count)
+            self.pieces(path, raw, size, count)
+
+    def pieces(self, path: str, raw: str, size: int, count: int) -> Callable[[], int]:
+        """So many reads, each into the same array."""
+        name, first, stop = self._pieces[0]
+        info = self._ckpt[name]
+        out = np.empty((stop - first, *info.shape[1:]), info.numpy_dtype)
+        for name, first, stop in self._pieces:
+            self._ckpt.read(name, slice(first, stop), out)
+        return lambda: total([out])
+
+    def compress(self, path: str, source: str) -> None:
+        """Write the compressed twin of a file."""
+        self.ts.convert(source, path, compression="fast")
 
 
 class Kernels:
@@ -278,6 +333,35 @@ class Safetensors:
         with self.safe_open(path, "np") as file:
             return len(file.keys())
 
+    def prepare_load_file(self, path: str) -> None:
+        forget_memory()
+
+    def load_file(self, path: str) -> Callable[[], int]:
+        from safetensors.numpy import load_file
+
+        kept = load_file(path)
+        return lambda: total(kept.values())
+
+    def prepare_see(self, path: str) -> None:
+        forget_memory()
+
+    def see(self, path: str) -> int:
+        from safetensors.numpy import load_file
+
+        return total(load_file(path).values())
+
+    def prepare_pieces(self, path: str, size: int, count: int) -> None:
+        if not hasattr(self, "_pieces"):
+            self._pieces = pieces(path, size, count)
+            self._file = self.safe_open(path, "np")
+            self._slice = self._file.get_slice(self._pieces[0][0])
+            self.pieces(path, size, count)
+
+    def pieces(self, path: str, size: int, count: int) -> Callable[[], int]:
+        for _, first, stop in self._pieces:
+            out = self._slice[first:stop]
+        return lambda: total([out])
+
 
 class Torch:
     """torch.load(mmap=True) of the same tensors in a .pt file."""
@@ -300,6 +384,27 @@ class Torch:
 
     def widen(self, path: str) -> int:
         return sum(one.float().numel() for one in self._load(path).values())
+
+    def prepare_load_file(self, path: str, clone: bool) -> None:
+        forget_memory()
+
+    def load_file(self, path: str, clone: bool) -> Callable[[], int]:
+        """Of safetensors, which maps the file; cloned, its tensors are in memory."""
+        from safetensors.torch import load_file
+
+        kept = load_file(path)
+        if clone:
+            for name in kept:
+                kept[name] = kept[name].clone()
+        return lambda: torch_total(kept.values())
+
+    def prepare_see(self, path: str) -> None:
+        forget_memory()
+
+    def see(self, path: str) -> int:
+        from safetensors.torch import load_file
+
+        return total(torch_words(one) for one in load_file(path).values())
 
     def make(self, path: str, source: str) -> None:
         """Write the .pt twin of a safetensors file."""
@@ -415,6 +520,9 @@ class Numpy:
         kept = np.fromfile(path, np.uint64, offset=data)
         return lambda: total([kept])
 
+    def prepare_fromfile(self, path: str) -> None:
+        forget_memory()
+
     def prepare_readinto(self, path: str) -> None:
         if self._kept is None:
             _, data = header(path)
@@ -482,6 +590,25 @@ class Raw:
 
     def memcpy(self, size: int, threads: int) -> None:
         self._ceilings.copy(size, threads)
+
+    def prepare_pieces(self, path: str, size: int, count: int) -> None:
+        """Where they are in the file."""
+        entries, data = header(path)
+        places = pieces(path, size, count)
+        begin, end = entries[places[0][0]]["data_offsets"]
+        row = (end - begin) // entries[places[0][0]]["shape"][0]
+        self._places = [data + begin + first * row for _, first, _ in places]
+
+    def pieces(self, path: str, size: int, count: int) -> Callable[[], int]:
+        out = np.empty(size // 2, np.uint16)
+        view = [memoryview(out.view(np.uint8))]
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            for place in self._places:
+                os.preadv(handle, view, place)
+        finally:
+            os.close(handle)
+        return lambda: total([out])
 
     def ring(
         self, path: str, work: str, threads: int, chunk: int, direct: bool = False

@@ -22,9 +22,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def bench(tmp_path: pathlib.Path, *arguments: str) -> dict[str, Any]:
+def bench(
+    tmp_path: pathlib.Path, *arguments: str, script: str = "bench_stream.py"
+) -> dict[str, Any]:
     kept = tmp_path / "result.json"
-    command = [sys.executable, str(BENCHMARKS / "bench_stream.py"), "--json", str(kept)]
+    command = [sys.executable, str(BENCHMARKS / script), "--json", str(kept)]
     run = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     result: dict[str, Any] = json.loads(kept.read_text())
@@ -121,3 +123,20 @@ def test_quantising_is_measured_every_way(tmp_path: pathlib.Path) -> None:
         assert len(ours(measure)) == (2 if name == "lost" else 6), name
         assert all(row["of_memcpy"] > 0 for row in measure["rows"])
     assert len(measures["memory"]["targets"]) == 4
+
+
+def test_loading_is_measured_warm_and_cold(tmp_path: pathlib.Path) -> None:
+    small = ("--quick", "--size", "16MiB", "--rounds", "1")
+    result = bench(tmp_path, *small, script="bench_load.py")
+    measures = result["measures"]
+    assert list(measures) == ["warm", "cold", "seen-warm", "seen-cold", "piece"]
+    for name, measure in measures.items():
+        if name.endswith("cold") and measure["absent"]:  # a disk that keeps its cache
+            continue
+        assert len(ours(measure)) >= 1, name
+        labels = {row["label"] for row in measure["rows"]}
+        if name in ("warm", "cold"):
+            assert "raw pread of the compressed file, 1 thread" in labels
+            assert all(row["of_memcpy"] > 0 and row["of_raw"] > 0 for row in measure["rows"])
+    [pieces] = measures["piece"]["targets"]
+    assert pieces["wanted"] == "<= 15 us" and pieces["measured"] > 0
