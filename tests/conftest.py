@@ -8,8 +8,13 @@ import pathlib
 import types
 
 import pytest
+from hypothesis import settings
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+# A busy machine is no failure: no test is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def shared_folder() -> pathlib.Path | None:

@@ -110,7 +110,7 @@ def test_read_gives_every_tensor(path: pathlib.Path, tensors: dict[str, Any]) ->
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_rows_are_numpys(path: pathlib.Path, tensors: dict[str, Any], data: Any) -> None:
     name = data.draw(st.sampled_from([n for n, a in tensors.items() if np.asarray(a).ndim]))
     array = np.asarray(tensors[name])

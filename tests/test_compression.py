@@ -53,7 +53,7 @@ def check(array: np.ndarray[Any, Any], mode: str, **options: Any) -> bytes:
 # ---- round trips -------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.sampled_from(frames.CONTENTS),
     dtype=st.sampled_from(NUMPY),

@@ -157,7 +157,7 @@ def test_plain_types_become_what_astype_says(source: str, target: str) -> None:
 
 
 @given(st.lists(st.floats(width=64), min_size=1, max_size=70), st.sampled_from(list(FLOATS)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_doubles_become_what_astype_says(values: list[float], target: str) -> None:
     array = np.array(values, np.float64)
     assert_same(convert(array, "F64", target, array.size), as_numpy(array, dtype_of(target)))

@@ -55,7 +55,7 @@ def test_neighbours_stay_neighbours() -> None:
 
 
 @given(st.integers(0, 5000), st.sampled_from(["u1", "u2", "u4", "u8"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_count_goes_there_and_back(count: int, dtype: str) -> None:
     values = (np.arange(count) * 13 + 1).astype(dtype)
     image = hilbert.spread(values, fill=200)

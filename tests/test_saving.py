@@ -162,7 +162,7 @@ def strided_arrays(draw: Any) -> Any:
     return array
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     arrays=st.lists(strided_arrays(), max_size=5),
     format=st.sampled_from(FORMATS),

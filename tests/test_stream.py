@@ -75,7 +75,7 @@ def test_every_element_comes_once(
     threads=st.integers(1, 5),
     order=st.sampled_from(["layer", "file"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_sizes_give_the_same_bytes(
     path: pathlib.Path,
     tensors: dict[str, Any],
