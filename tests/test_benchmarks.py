@@ -111,20 +111,6 @@ def test_the_codec_is_measured_both_ways(tmp_path: pathlib.Path) -> None:
     assert len(measures["bf16-decode"]["targets"]) == 5
 
 
-def test_quantising_is_measured_every_way(tmp_path: pathlib.Path) -> None:
-    kept = tmp_path / "quantize.json"
-    command = [sys.executable, str(BENCHMARKS / "bench_quantize.py"), "--json", str(kept)]
-    command += ["--quick", "--rounds", "1", "--no-peers", "--only", "q8_0,nf4,int4"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    measures = json.loads(kept.read_text())["measures"]
-    assert list(measures) == ["cache", "memory", "back", "lost"]
-    for name, measure in measures.items():
-        assert len(ours(measure)) == (2 if name == "lost" else 6), name
-        assert all(row["of_memcpy"] > 0 for row in measure["rows"])
-    assert len(measures["memory"]["targets"]) == 4
-
-
 def test_loading_is_measured_warm_and_cold(tmp_path: pathlib.Path) -> None:
     small = ("--quick", "--size", "16MiB", "--rounds", "1")
     result = bench(tmp_path, *small, script="bench_load.py")

@@ -565,14 +565,17 @@ def test_a_scale_of_what_is_not_finite_is_refused(scheme: str, group: int | str)
 def test_the_benchmark_runs(tmp_path: pathlib.Path) -> None:
     script = pathlib.Path(__file__).parent.parent / "benchmarks" / "bench_quantize.py"
     kept = tmp_path / "result.json"
-    command = [sys.executable, str(script), "--quick", "--no-peers", "--only", "q8_0,nf4"]
+    command = [sys.executable, str(script), "--quick", "--rounds", "1", "--no-peers"]
     run = subprocess.run(
-        [*command, "--json", str(kept)], capture_output=True, text=True, timeout=300
-    )
+        [*command, "--only", "q8_0,nf4,int4", "--json", str(kept)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert run.returncode == 0, run.stderr
     measures = json.loads(kept.read_text())["measures"]
-    assert set(measures) == {"cache", "memory"}
-    for measure in measures.values():
+    assert list(measures) == ["cache", "memory", "back", "lost"]
+    for name, measure in measures.items():
         labels = {row["label"] for row in measure["rows"]}
-        assert labels == {"memcpy", "tensorstream, q8_0", "tensorstream, nf4"}
+        assert labels >= {"memcpy", "tensorstream, q8_0", "tensorstream, nf4"}
+        assert len(labels) == (3 if name == "lost" else 7)
         assert all(row["of_memcpy"] > 0 for row in measure["rows"])
+    assert len(measures["memory"]["targets"]) == 4
