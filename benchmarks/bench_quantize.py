@@ -50,7 +50,7 @@ LOST = ("q8_0", "q4_k", "nf4", "int8", "e4m3")
 WANTED = {"q8_0": 16, "q4_0": 16, "nf4": 16, "e4m3": 16, "mxfp4": 8, "q4_k": 0.5}
 WANTED_OF_COPY = {"q8_0": 0.8, "q4_0": 0.8, "nf4": 0.8, "e4m3": 0.8}
 # About what each is good for; only decides how much a run is given.
-SLOW = {"iq4_nl": 0.05, "iq4_xs": 0.05, "tq1_0": 0.3, "tq2_0": 0.3}
+SLOW = {"tq1_0": 0.3, "tq2_0": 0.3}
 
 Run = Callable[[], object]
 

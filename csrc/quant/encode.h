@@ -36,8 +36,8 @@ typedef size_t (*ts_quantize_kernel)(const uint8_t *in, uint8_t *out,
     XX(Q4_K, q4_k, ALL)                                                       \
     XX(Q5_K, q5_k, ALL)                                                       \
     XX(Q6_K, q6_k, ALL)                                                       \
-    XX(IQ4_NL, iq4_nl, ONE)                                                   \
-    XX(IQ4_XS, iq4_xs, ONE)                                                   \
+    XX(IQ4_NL, iq4_nl, ALL)                                                   \
+    XX(IQ4_XS, iq4_xs, ALL)                                                   \
     XX(TQ1_0, tq1_0, ONE)                                                     \
     XX(TQ2_0, tq2_0, ONE)                                                     \
     XX(MXFP4, mxfp4, ALL)                                                     \

@@ -1,6 +1,4 @@
-#include "encode.h"
-#include "rounding.h"
-#include "scales.h"
+#include "iq4_encode.h"
 
 /* IQ4_NL and IQ4_XS: groups of 32 whose scale is searched for among 16, so
  * that the squared error, weighed by the square of the value, is least. */
@@ -33,7 +31,7 @@ static void weigh(const float x[32], float inverse, float *qx, float *qq)
 static float search(const float x[32])
 {
     float peak = ts_peak(x, 32), qx, qq;
-    if (fabsf(peak) < 1e-15f) return 0;
+    if (fabsf(peak) < TS_IQ4_EPSILON) return 0;
     weigh(x, 1 / (-peak / -127), &qx, &qq);
     float d = qq > 0 ? qx / qq : 0, best = d * qx;
     for (int step = -7; step <= 7; step++) {
@@ -60,24 +58,13 @@ static void iq4_nl_block(const float x[32], uint8_t *out)
     store_nearest(x, ts_inverse(d), out + 2);
 }
 
-/* Eight groups whose scales become six bits of the largest. */
 static void iq4_xs_block(const float x[256], uint8_t *out)
 {
-    float scales[8];
-    uint16_t high = 0;
+    float scales[8], inverses[8];
     for (int k = 0; k < 8; k++) scales[k] = search(x + 32 * k);
-    float d = -ts_peak(scales, 8) / 32, inverse = ts_inverse(d);
-    ts_store_half(out, d);
-    memset(out + 4, 0, 4);
-    for (int k = 0; k < 8; k++) {
-        int scale = ts_round_even(inverse * scales[k]);
-        scale = scale < -32 ? -32 : scale > 31 ? 31 : scale;
-        store_nearest(x + 32 * k, ts_inverse(d * (float)scale),
-                      out + 8 + 16 * k);
-        out[4 + k / 2] |= (uint8_t)(((scale + 32) & 15) << k % 2 * 4);
-        high = (uint16_t)(high | (scale + 32) >> 4 << 2 * k);
-    }
-    memcpy(out + 2, &high, sizeof high);
+    ts_store_scales_iq4_xs(scales, out, inverses);
+    for (int k = 0; k < 8; k++)
+        store_nearest(x + 32 * k, inverses[k], out + 8 + 16 * k);
 }
 
 TS_BLOCK_QUANTIZER(ts_iq4_nl_quantize, 32, 18, iq4_nl_block)

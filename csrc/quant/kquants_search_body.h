@@ -6,12 +6,7 @@
  * what the plain loop would, in its order; what that skips is computed and
  * not chosen.
  *
- * The file that includes this defines TS_TARGET, LANES, the types lanes (of
- * floats) and picks (of truth values), and the few operations on them that C
- * has no operator for: lanes_set, lanes_load, lanes_store, lanes_min,
- * lanes_max, lanes_abs, lanes_sqrt, lanes_less, lanes_equal, lanes_differ,
- * lanes_both, lanes_all, lanes_choose, lanes_clamp (of positive numbers)
- * and lanes_round_even. */
+ * The file that includes this includes lanes_*.h before. */
 #ifndef TS_QUANT_KQUANTS_SEARCH_BODY_H
 #define TS_QUANT_KQUANTS_SEARCH_BODY_H
 
