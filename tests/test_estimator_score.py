@@ -41,6 +41,14 @@ def test_the_page_shows_the_committed_figures() -> None:
         assert line in page
 
 
+def test_the_readme_states_the_committed_figures() -> None:
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    found = COMMITTED["all"]
+    mean, most = (f"{100 * found[name]:.1f} %" for name in ("mean_abs_error", "p95"))
+    assert f"over {found['n']:,} of them the mean error is {mean}" in text
+    assert f"95 % are within {most}" in text
+
+
 def test_a_row_that_cannot_be_expressed_is_listed() -> None:
     row = {"id": "x", "framework": "abacus", "kind": "training", "measured_bytes": 1}
     row |= {
