@@ -149,7 +149,7 @@ class ChunkVideoEncoder:
         Raises:
             ChunkRefused: a NaN or an infinity, with its tensor and place.
             OSError: an earlier video could not be written; once.  Its frames are kept for
-                `retry_failed_chunks`.
+                `retry_failed_chunks`; this chunk was not taken: give it again.
         """
         self._raise_unseen()
         began = time.perf_counter()

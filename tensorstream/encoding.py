@@ -78,7 +78,7 @@ class EncodingStatistics:
         failures: chunks that could not be encoded or stored, and were not mended since.
         bytes_in: of the chunks taken, before.
         bytes_out: of the same, after.
-        seconds: from the first chunk to the last.
+        seconds: from the first chunk to the last; pauses between two runs are not counted.
     """
 
     chunks: int = 0
@@ -283,14 +283,13 @@ class RealTimeEncoder:
         self._statistics = EncodingStatistics()
         self._failed: deque[_Failure] = deque()
         self._unseen: Exception | None = None  # not yet raised to the giver
-        self._begun = 0.0
+        self._begun: float | None = None  # when the first chunk since a pause came
 
     # -- the giver's side --
 
     def start_real_time_encoding(self) -> None:
         """Start the encoding thread; `encode_chunk` does so by itself."""
         if self._thread is None:
-            self._begun = time.perf_counter()
             self._thread = threading.Thread(
                 target=self._work, name="tensorstream-encoder", daemon=True
             )
@@ -306,10 +305,12 @@ class RealTimeEncoder:
                 its text, is what errors call the tensor.
 
         Raises:
-            Exception: what an earlier chunk failed with, once.
+            Exception: what an earlier chunk failed with, once.  The chunk of this call was
+                not taken then: give it again.
         """
         self.start_real_time_encoding()
         self._raise_unseen()
+        self._resume()
         self._queue.put((chunk, metadata))
 
     def stop_real_time_encoding(self) -> None:
@@ -322,7 +323,13 @@ class RealTimeEncoder:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
+        self._begun = None
         self._raise_unseen()
+
+    def _resume(self) -> None:
+        """Count the seconds from here on, behind those that were counted."""
+        if self._begun is None:
+            self._begun = time.perf_counter() - self.statistics.seconds
 
     def run(self, stream: Any) -> EncodingStatistics:
         """Encode everything that a stream of chunks brings.
@@ -381,7 +388,10 @@ class RealTimeEncoder:
         """
         with self._lock:
             tries, self._failed = self._failed, deque()
+        self._resume()
         mended = sum(self._one(one.chunk, one.metadata) for one in tries)
+        if self._thread is None:
+            self._begun = None
         with self._lock:
             self._unseen = None
             left = len(self._failed)
@@ -399,6 +409,8 @@ class RealTimeEncoder:
             self._one(*item)
 
     def _one(self, chunk: Any, metadata: Any) -> bool:
+        begun = self._begun
+        assert begun is not None
         try:
             encoded = self._encode(chunk, metadata)
             self._store(encoded, metadata)
@@ -413,7 +425,7 @@ class RealTimeEncoder:
                 chunks=now.chunks + 1,
                 bytes_in=now.bytes_in + _nbytes(chunk),
                 bytes_out=now.bytes_out + _nbytes(encoded),
-                seconds=time.perf_counter() - self._begun,
+                seconds=time.perf_counter() - begun,
             )
         return True
 

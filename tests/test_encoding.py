@@ -108,6 +108,8 @@ def test_what_cannot_be_encoded_is_named():
         assert "a.weight" in str(caught.value)
         with pytest.raises(ValueError, match="one scale for a whole tensor"):
             ckpt.stream().encode("int8", group="tensor")
+        with pytest.raises(ValueError, match="a group is 'row', 'tensor' or a number"):
+            ckpt.stream().encode("int8", group="column")
         with pytest.raises(ts.UnsupportedError, match="q9"):
             ckpt.stream().encode("q9")
         with pytest.raises(ValueError, match="dtype="):
@@ -171,6 +173,40 @@ def test_a_failure_is_raised_once_with_the_name_and_retry_ends():
     assert stored == ["other", bad]
     assert encoder.retry_failed()["retried_chunks"] == 0
     assert encoder.statistics.chunks == 2 and encoder.statistics.failures == 0
+
+
+def test_a_pause_is_no_time_of_encoding():
+    stored = []
+    encoder = ts.RealTimeEncoder("q8_0", lambda encoded, meta: stored.append(meta))
+    for i in range(2):
+        encoder.encode_chunk(np.ones(3200, np.float32), i)
+        encoder.stop_real_time_encoding()
+        time.sleep(0.5)
+    with encoder:
+        time.sleep(0.5)
+        encoder.encode_chunk(np.ones(3200, np.float32), 2)
+    figures = encoder.statistics
+    assert figures.chunks == 3 and 0 < figures.seconds < 0.5
+    assert figures.rate == 3 * 12800 / figures.seconds
+
+
+def test_a_chunk_that_was_not_taken_can_be_given_again():
+    stored = []
+
+    def sink(encoded, meta):
+        if meta == "bad":
+            raise OSError("the sink is full")
+        stored.append(meta)
+
+    encoder = ts.RealTimeEncoder("q8_0", sink)
+    encoder.encode_chunk(np.ones(32, np.float32), "bad")
+    while not encoder.failures:
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="full"):
+        encoder.encode_chunk(np.ones(32, np.float32), "next")
+    encoder.encode_chunk(np.ones(32, np.float32), "next")
+    encoder.stop_real_time_encoding()
+    assert stored == ["next"]
 
 
 def test_retrying_what_never_works_ends():
