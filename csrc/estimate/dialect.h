@@ -40,6 +40,8 @@
     XX(PAIRS, "pairs")       /* GPT-J: PART on (b, s, a, d), four tables */   \
     XX(COMPLEX, "complex")   /* complex numbers in F32: DeepSeek-V2 */        \
     XX(SPLIT, "split")       /* halves multiplied and put together: gpt-oss */\
+    XX(VISION, "vision")     /* HALF over rows and columns; sequences are one \
+                                tensor, cut for attention, put together */    \
     XX(ALIBI, "alibi")       /* none, but a bias added to scores */           \
     XX(BUCKETS, "buckets")   /* a learned bias added to scores: T5 */
 
@@ -81,7 +83,8 @@
     XX(attention_dropout, 0, 0, 1, "1: attention weights drop out")           \
     XX(residual_dropout, 0, 0, 1, "1: what joins the residual drops out")     \
     XX(act_dropout, 0, 0, 1, "1: the activation drops out")                   \
-    XX(buckets, 0, 0, 1, "1: the layer finds the buckets of positions")
+    XX(buckets, 0, 0, 1, "1: the layer finds the buckets of positions")       \
+    XX(branch_scale, 0, 0, 1, "1: learned scales of what joins the residual")
 
 #define XX(name, ...) TS_NORM_CODE_##name,
 typedef enum { TS_NORM_CODE_WORDS(XX) TS_NORM_CODE_COUNT } ts_norm_code;

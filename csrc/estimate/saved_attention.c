@@ -26,11 +26,18 @@ static heads copied(ts_tape *tape, heads from, bool packed)
     return from;
 }
 
+/* Qwen-VL's towers have all patches in one sequence, cut where images and
+ * windows end (modeling_qwen2_vl.py, VisionAttention). */
+static bool cut(const ts_pass *pass)
+{
+    return pass->layer->rope == TS_ROPE_VISION;
+}
+
 /* torch.matmul folds (b, heads) into one dimension: without a copy only when
  * the memory has that order, or there is one sequence. */
 static ts_operand operand(const ts_pass *pass, ts_tape *tape, heads from)
 {
-    if (from.packed || pass->batch == 1) return from.value;
+    if (from.packed || pass->batch == 1 || cut(pass)) return from.value;
     return copied(tape, from, true).value;
 }
 
@@ -75,6 +82,7 @@ static heads rotated(const ts_pass *pass, ts_tape *tape, heads from)
     case TS_ROPE_HALF:
     case TS_ROPE_PAIRS:
     case TS_ROPE_COMPLEX:
+    case TS_ROPE_VISION:
     case TS_ROPE_COUNT: break;
     }
     return copied(tape, from, false);
@@ -98,6 +106,7 @@ static bool mask_tensor(const ts_pass *pass)
     uint64_t window = pass->layer->window;
 
     if (pass->layer->mask == TS_MASK_TENSOR) return true;
+    if (cut(pass)) return false;
     return window != 0 && window <= pass->seq;
 }
 
@@ -334,7 +343,10 @@ ts_operand ts_saved_attention(const ts_pass *pass, ts_tape *tape,
     else
         project(pass, tape, x, &q, &k, &v);
     if (learned) biased(pass, tape);
+    if (cut(pass) && pass->layer->window != 0)
+        k.length = ts_min(k.length, pass->layer->window);
     x = core(pass, tape, q, k, v, learned);
+    if (cut(pass)) x = ts_tape_like(tape, x); /* torch.cat, even of one */
     return ts_saved_linear(pass, tape, x, pass->stack->hidden, TS_TARGET_O);
 }
 

@@ -16,11 +16,22 @@ static ts_operand norm(const ts_pass *pass, ts_tape *tape, ts_operand x)
     return ts_saved_norm(pass, tape, x);
 }
 
+/* InternViT: lambda * f(x), which keeps f(x) while lambda trains. */
+static ts_operand scaled(const ts_pass *pass, ts_tape *tape, ts_operand x)
+{
+    bool trains = ts_saved_trains(pass);
+
+    if (!pass->layer->branch_scale) return x;
+    return ts_tape_mul(tape, ts_tape_parameter(x.width, x.size, trains), x,
+                       "scale", "what is scaled");
+}
+
 static ts_operand mix(const ts_pass *pass, ts_tape *tape, ts_operand x)
 {
     tape->part = TS_TAPE_ATTENTION;
     x = ts_saved_attention(pass, tape, x);
-    return ts_saved_drop(pass, tape, x, pass->layer->residual_dropout);
+    x = ts_saved_drop(pass, tape, x, pass->layer->residual_dropout);
+    return scaled(pass, tape, x);
 }
 
 static ts_operand cross(const ts_pass *pass, ts_tape *tape, ts_operand x)
@@ -34,7 +45,8 @@ static ts_operand feed(const ts_pass *pass, ts_tape *tape, ts_operand x)
 {
     tape->part = TS_TAPE_MLP;
     x = ts_saved_mlp(pass, tape, x);
-    return ts_saved_drop(pass, tape, x, pass->layer->residual_dropout);
+    x = ts_saved_drop(pass, tape, x, pass->layer->residual_dropout);
+    return scaled(pass, tape, x);
 }
 
 /* x + f(n(x)), f a mixer or an MLP. */

@@ -19,7 +19,7 @@ static ts_operand activation(const ts_pass *pass, ts_tape *tape, ts_operand x)
         return ts_tape_by_input(tape, ts_tape_like(tape, x), "1 + tanh");
     case TS_ACT_QUICK_GELU:
         if (x.grad) ts_tape_keep(tape, x, "activation's input");
-        return ts_tape_by_result(tape, x, "sigmoid");
+        return ts_tape_like(tape, ts_tape_by_result(tape, x, "sigmoid"));
     case TS_ACT_SILU:
     case TS_ACT_GELU:
     case TS_ACT_COUNT: break;
