@@ -76,6 +76,13 @@ PUBLISHED = {
     "h2o-danube2-1.8b-base": 1.8312, "h2o-danube3-4b-base": 3.9621, "salamandra-2b": 2.2535,
     "salamandra-7b": 7.7681, "Llama-4-Scout-17B-16E": 107.77,
     "Llama-4-Maverick-17B-128E": 400.713, "MiniMax-M2": 228.69, "Jamba-v0.1": 51.5703,
+    "llava-v1.6-mistral-7b-hf": 7.5667, "llava-v1.6-vicuna-7b-hf": 7.0634,
+    "llava-onevision-qwen2-7b-ov-hf": 8.0303, "llava-onevision-qwen2-0.5b-ov-hf": 0.8938,
+    "paligemma-3b-mix-224": 2.9235, "gemma-3-4b-it": 4.3001, "gemma-3-12b-it": 12.1873,
+    "gemma-3-27b-it": 27.4324, "Idefics3-8B-Llama3": 8.4621, "SmolVLM-Instruct": 2.2463,
+    "SmolVLM-256M-Instruct": 0.2565, "SmolVLM-500M-Instruct": 0.5075, "InternVL3-1B": 0.9382,
+    "InternVL3-2B": 2.0890, "InternVL3-8B": 7.9444, "InternVL3-38B": 38.3882,
+    "InternVL3_5-8B": 8.5283, "Mistral-Small-3.1-24B-Instruct-2503": 24.0114,
 }  # fmt: skip
 
 

@@ -125,10 +125,8 @@ def test_a_towers_layers_keep_what_torch_keeps(kind: str) -> None:
                 model.gradient_checkpointing_enable()
             seeing = Seeing(tower_of(model)).train()
             record = recording.record(seeing, batch)
-            run = {
-                "batch": 1, "images": count, "image_patches": patches, "dtype": dtype, "host": 1,
-                "attention": attention, "recompute": again, "method": "full",
-            }  # fmt: skip
+            run = {"batch": 1, "images": count, "image_patches": patches, "dtype": dtype}
+            run |= {"host": 1, "attention": attention, "recompute": again, "method": "full"}
             for layer in range(len(numbers["vision"]["pattern"])):
                 rows = _core.saved_tensors(numbers, run, 2, layer, True)
                 ours, theirs = sum(size for _, size, _ in rows), record.bytes(layer)

@@ -101,6 +101,8 @@ typedef enum { TS_FORMULA_MAP(XX) TS_FORMULA_COUNT } ts_formula;
 #define TS_DIM ((uint64_t)1 << 24)    /* widths and counts of heads */
 #define TS_BATCH ((uint64_t)1 << 20)  /* sequences */
 #define TS_TOKENS ((uint64_t)1 << 32) /* lengths */
+#define TS_SIDE ((uint64_t)1 << 12)   /* of a patch */
+#define TS_IMAGES ((uint64_t)1 << 16) /* of a sequence */
 #define TS_BYTES ((uint64_t)1 << 50)  /* what a profile may add */
 
 /* One kind of layer. */
@@ -164,8 +166,9 @@ typedef enum { TS_FORMULA_MAP(XX) TS_FORMULA_COUNT } ts_formula;
        " embedding (Gemma 3n)")                                               \
     XX(softcap, 0, 0, 1, "1: logits pass a tanh")                             \
     XX(max_positions, 0, 0, TS_TOKENS, "positions the model was made for")    \
-    XX(patch, 0, 0, TS_DIM, "vision: pixels of a patch's side")               \
-    XX(merge, 1, 0, TS_DIM, "vision: patches a token's side is merged of")    \
+    XX(patch, 0, 0, TS_SIDE, "vision: pixels of a patch's side")              \
+    XX(frames, 1, 0, TS_SIDE, "vision: frames of a patch")                    \
+    XX(merge, 1, 0, TS_SIDE, "vision: patches a token's side is merged of")   \
     XX(projector, 0, 0, TS_BYTES, "vision: parameters of the projector")      \
     XX(projector_ffn, 0, 0, TS_DIM, "vision: width inside the projector")     \
     XX(held_layers, 0, 0, TS_BYTES, "bytes that a file has of the layers; 0:" \
@@ -259,8 +262,10 @@ enum {
     XX(kv_residual, 0, 0, TS_TOKENS, "latest tokens kept unquantised")        \
     XX(kv_tokens, 0, 0, TS_TOKENS, "tokens the cache has room for; 0: those"  \
        " of the run")                                                         \
-    XX(images, 0, 0, TS_DIM, "of one sequence")                               \
-    XX(image_patches, 0, 0, TS_TOKENS, "of one image")                        \
+    XX(images, 0, 0, TS_IMAGES, "of one sequence: pictures, tiles, frames")   \
+    XX(image_patches, 0, 0, TS_DIM, "of one image")                           \
+    XX(image_tokens, 0, 0, TS_TOKENS, "that the images of one sequence become"\
+       "; 0: patches, merged")                                                \
     XX(train_vision, 0, 0, 1, "1: the tower trains as well")                  \
     XX(train_projector, 0, 0, 1, "1: the projector trains as well, also"      \
        " where nothing else does")                                            \

@@ -35,6 +35,20 @@
        "CUBLAS_WORKSPACE_CONFIG: 8 MiB before Hopper, 32 MiB on it")          \
     XX(CONTEXT, "context", "a constant of device and driver",                 \
        "measured: A100 501 MiB, L4 226 MiB, V100 1,343 MiB")                  \
+    XX(PIXELS, "pixels", "patches * 3 * frames * side^2 * 4",                 \
+       "transformers' image processors give F32")                             \
+    XX(TOWER_SAVED, "tower_saved", "a layer's saved tensors, patches for"     \
+       " tokens, images for sequences",                                       \
+       "the tower's forward, line by line: saved.h")                          \
+    XX(TOWER_PASS, "tower_pass",                                              \
+       "patches * (3 h + q, k, v before and after rotation, or the MLP) * B;" \
+       " scores when eager",                                                  \
+       "a tower without gradients: tensors alive in one layer")               \
+    XX(PROJECTOR_SAVED, "projector_saved",                                    \
+       "(2 patches h + 2 tokens M) * B",                                      \
+       "the projector's forward: norm, linear, activation, linear")           \
+    XX(FEATURES, "features", "image tokens * h * B",                          \
+       "what the projector gives the decoder, alive beside its embeddings")   \
     XX(FRAGMENTATION, "fragmentation",                                        \
        "a share of what comes and goes, plus a constant",                     \
        "torch's CUDACachingAllocator: 2 MiB and 20 MiB segments")

@@ -3,7 +3,7 @@
  * torch's eager mode, module by module: what is alive is what Python frames
  * hold.  At an MLP's product those are act(gate), up and the product, the
  * input of the MLP, the residual, the layer's input and the embeddings. */
-#include "family.h"
+#include "tower.h"
 
 typedef struct {
     const ts_model *model;
@@ -226,6 +226,23 @@ static ts_status add_logits(serving *s)
                 row * s->run->batch * s->profile->logit_bytes);
 }
 
+/* Images are seen before the prompt is read. */
+static ts_status add_vision(serving *s)
+{
+    ts_tower tower;
+
+    if (!s->share.first) return TS_OK;
+    ts_tower_saved(s->model, s->run, s->profile, &tower);
+    if (tower.pixels == 0) return TS_OK;
+    s->ledger->used |= TS_DURING(TS_AT_VISION);
+    TS_TRY(line(s, TS_FOR_VISION, TS_FORMULA_PIXELS,
+                TS_DURING(TS_AT_VISION) | PREFILL, tower.pixels));
+    TS_TRY(line(s, TS_FOR_VISION, TS_FORMULA_TOWER_PASS,
+                TS_DURING(TS_AT_VISION), tower.passing));
+    return line(s, TS_FOR_VISION, TS_FORMULA_FEATURES, PREFILL,
+                tower.features);
+}
+
 static ts_status add_unpacked(serving *s)
 {
     const ts_weights *w = &s->weights;
@@ -292,6 +309,7 @@ ts_status ts_serve_run(const ts_model *model, const ts_run *run,
     TS_TRY(add_weights(&s));
     TS_TRY(add_constants(&s));
     TS_TRY(add_cache(&s));
+    if (run->mode != TS_MODE_LOAD) TS_TRY(add_vision(&s));
     TS_TRY(add_hiddens(&s));
     TS_TRY(add_attention(&s));
     TS_TRY(add_mlp(&s));

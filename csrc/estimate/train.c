@@ -7,6 +7,7 @@
  * Between the first and the last layer of backward both change evenly with
  * the layers, so the greatest sum is at one of the two ends. */
 #include "block.h"
+#include "tower.h"
 
 typedef struct {
     const ts_model *model;
@@ -33,6 +34,7 @@ enum {
     RUNNING = (int)(TS_ALWAYS & ~TS_DURING(TS_AT_LOAD)),
     BACKWARDS = TS_DURING(TS_AT_BACKWARD_FIRST)
                 | TS_DURING(TS_AT_BACKWARD_LAST),
+    TOWER_KEPT = FORWARDS | BACKWARDS, /* while the decoder runs */
 };
 
 static ts_status line(training *t, ts_component component, ts_formula formula,
@@ -171,7 +173,8 @@ static ts_wide gradient_bytes(const training *t)
 static ts_status add_gradients(training *t)
 {
     bool summed = t->run->micro_batches > 1;
-    uint32_t when = TS_DURING(TS_AT_BACKWARD_LAST) | TS_DURING(TS_AT_STEP);
+    uint32_t when = TS_DURING(TS_AT_BACKWARD_LAST) | TS_DURING(TS_AT_STEP)
+                    | TS_DURING(TS_AT_VISION_BACKWARD);
     ts_wide bytes = gradient_bytes(t);
     ts_wide first = t->share.first && t->tables > 0 ? t->weights.embedding : 0;
     ts_wide head = t->tables > 0 ? t->head : 0;
@@ -448,24 +451,38 @@ static ts_status add_packing(training *t)
                 TS_DURING(TS_AT_LOAD), most * t->profile->pack_bytes);
 }
 
-/* A tower that trains keeps what its layers need; a frozen one runs without
- * a graph. */
+static ts_status add_tower_layers(training *t, const ts_tower *tower)
+{
+    uint32_t kept = TOWER_KEPT | TS_DURING(TS_AT_VISION_BACKWARD);
+
+    TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_TOWER_SAVED, kept,
+                tower->attention + tower->mlp + tower->residual));
+    TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_CHECKPOINTS, kept,
+                tower->inputs));
+    return line(t, TS_FOR_VISION, TS_FORMULA_RECOMPUTED,
+                TS_DURING(TS_AT_VISION_BACKWARD), tower->again);
+}
+
+/* The tower runs before the decoder and, where it trains, backward after it;
+ * only the first stage has it. */
 static ts_status add_vision(training *t)
 {
-    const ts_stack *stack = &t->model->vision;
-    const ts_run *run = t->run;
-    ts_wide patches = (ts_wide)run->batch * run->images * run->image_patches;
-    ts_wide sum = 0;
+    ts_tower tower;
 
-    if (!t->share.first || !run->train_vision) return TS_OK;
-    for (uint32_t i = 0; i < stack->layer_count; i++) {
-        ts_block one;
-        ts_block_saved(stack, &stack->kinds[stack->kind_of[i]], run,
-                       t->profile, patches, &one);
-        sum += run->vision_recompute ? patches * stack->hidden * t->width
-                                     : ts_block_sum(&one);
-    }
-    return line(t, TS_FOR_VISION, TS_FORMULA_SAVED_ATTENTION, FORWARDS, sum);
+    if (!t->share.first) return TS_OK;
+    ts_tower_saved(t->model, t->run, t->profile, &tower);
+    if (tower.pixels == 0) return TS_OK;
+    t->ledger->used |= TS_DURING(TS_AT_VISION);
+    if (tower.trains) t->ledger->used |= TS_DURING(TS_AT_VISION_BACKWARD);
+    TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_PIXELS,
+                TOWER_KEPT | TS_DURING(TS_AT_VISION), tower.pixels));
+    TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_TOWER_PASS,
+                TS_DURING(TS_AT_VISION), tower.passing));
+    TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_PROJECTOR_SAVED, TOWER_KEPT,
+                tower.projector));
+    TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_FEATURES,
+                TS_DURING(TS_AT_FORWARD_END) | LOSSES, tower.features));
+    return add_tower_layers(t, &tower);
 }
 
 /* ---- head and loss ------------------------------------------------------ */

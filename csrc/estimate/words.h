@@ -97,6 +97,7 @@
 /* Moments of a task at which memory is summed; the peak is the greatest. */
 #define TS_INSTANT_WORDS(XX)                                                  \
     XX(LOAD, "load")                                                          \
+    XX(VISION, "forward: in the vision tower")                                \
     XX(FORWARD_ATTENTION, "forward: in an attention block")                   \
     XX(FORWARD_MLP, "forward: in an MLP")                                     \
     XX(FORWARD_END, "forward: before the head")                               \
@@ -104,6 +105,7 @@
     XX(LOSS_BACKWARD, "gradient of the logits")                               \
     XX(BACKWARD_FIRST, "backward: in the last layer")                         \
     XX(BACKWARD_LAST, "backward: in the first layer")                         \
+    XX(VISION_BACKWARD, "backward: in the vision tower")                      \
     XX(STEP, "optimizer step")                                                \
     XX(STEADY, "between steps")                                               \
     XX(DECODE, "generating a token")                                          \

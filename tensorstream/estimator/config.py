@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensorstream.estimator import core, frameworks, gpus, models, names, plugins
+from tensorstream.estimator import core, frameworks, gpus, images, models, names, plugins
 
 GIB = 1 << 30
 
@@ -58,7 +58,23 @@ MOST_SIDE = 1 << 20  # of an image, a patch, a width: far above real ones
 
 @dataclasses.dataclass
 class VisionConfig:
-    """Images of one sequence; the tower itself is part of the model."""
+    """Images of one sequence; the tower itself is part of the model.
+
+    How a picture becomes patches and tokens is the model's own: one size for all, tiles, or as
+    many as it has pixels (tensorstream/estimator/images.py).
+
+    Attributes:
+        image_size: side of square pictures, pixels; `height` and `width` say otherwise.
+        patch_size, layers, hidden: a plain tower for models that have none.
+        images: pictures of a sequence.
+        frames: of a video, which each picture then is; 0: a picture.
+        min_pixels, max_pixels: between which Qwen-VL scales; 0: as its processor does.
+        max_tiles: InternVL's tiles, or Idefics3's along a side; 0: as their processors do.
+        added: their tokens come on top of `seq_len`; they are within it by default.
+        train, train_projector: those parts train; None: as the rest does in a full fine-tune,
+            not beside adapters.
+        recompute: the tower's layers keep their inputs only.
+    """
 
     enabled: bool = True
     image_size: int = 448
@@ -67,7 +83,14 @@ class VisionConfig:
     hidden: int = 1024
     images: int = 1
     frames: int = 0
-    train: bool = False
+    height: int = 0
+    width: int = 0
+    min_pixels: int = 0
+    max_pixels: int = 0
+    max_tiles: int = 0
+    added: bool = False
+    train: bool | None = None
+    train_projector: bool | None = None
     recompute: bool = False
 
     def __post_init__(self) -> None:
@@ -407,8 +430,8 @@ class EstimatorConfig:
             asked["weight_format"] in ("nf4", "nf4_double", "fp4", "int8")
         )
         asked["train_vision"] = asked["train_projector"] = int(asked.get("method") is None)
-        if self.has_vision:
-            asked |= _vision_run(self.vision)
+        if isinstance(self.vision, VisionConfig) and self.vision.enabled:
+            asked |= self._vision_run(self.vision)
         if self.profile == "original":
             asked |= self._original_run()
         elif self.gpu is not None:
@@ -423,6 +446,33 @@ class EstimatorConfig:
         run = {**asked, **{k: usual[k] for k in untouched}, **self.run}
         _check_run(run)
         return run
+
+    def _vision_run(self, vision: VisionConfig) -> dict[str, Any]:
+        """Images as the tower and the decoder get them.
+
+        Raises:
+            ValueError: more image tokens than `seq_len`; a picture that cannot be.
+        """
+        run = _trained(vision) | {"vision_recompute": int(vision.recompute)}
+        found = None
+        if self.profile != "original":
+            sides = (vision.height or vision.image_size, vision.width or vision.image_size)
+            limits = (vision.frames, vision.min_pixels, vision.max_pixels, vision.max_tiles)
+            found = images.seen(models.model(self.model).config, images.Asked(*sides, *limits))
+        if found is None:
+            return run | _plain_images(vision)
+        tokens = vision.images * found.tokens
+        if not vision.added and tokens > self.seq_len:
+            raise ValueError(
+                f"vision: {tokens} image tokens do not fit seq_len {self.seq_len}; raise it, "
+                "or say added: they then come on top"
+            )
+        return run | {
+            "seq": self.seq_len + tokens * int(vision.added),
+            "images": vision.images * found.sequences,
+            "image_patches": found.patches,
+            "image_tokens": tokens,
+        }
 
     def _original_run(self) -> dict[str, Any]:
         """The original's flat sums: 2.5, 3 and 5 GiB, DeepSpeed's by stage."""
@@ -467,13 +517,18 @@ def _tower(vision: Any) -> dict[str, Any]:
     return {"vision": {**stack, "pattern": bytes(vision.layers)}, "patch": vision.patch_size}
 
 
-def _vision_run(vision: Any) -> dict[str, Any]:
+def _trained(vision: VisionConfig) -> dict[str, Any]:
+    """What the section says about training, where it says anything."""
+    said = {"train_vision": vision.train, "train_projector": vision.train_projector}
+    return {name: int(value) for name, value in said.items() if value is not None}
+
+
+def _plain_images(vision: VisionConfig) -> dict[str, Any]:
+    """Of models whose processor is not known: every patch of a square picture is a token."""
     side = vision.image_size // vision.patch_size
     return {
         "images": vision.images * max(1, -(-vision.frames // 2)),
         "image_patches": side * side,
-        "train_vision": int(vision.train),
-        "vision_recompute": int(vision.recompute),
         "image_cells": side * side * vision.layers,
         "image_width": vision.hidden,
     }

@@ -78,7 +78,8 @@ def qwen2_vl(config: Config, text: Text) -> Numbers:
     model = text(text_config(config, "qwen2"))
     wide, out = 4 * hidden, vision.get("hidden_size") or model["decoder"]["hidden"]
     projector = 2 * hidden + wide * wide + wide + wide * out + out
-    return {**model, "vision": tower, "patch": 14, "merge": 2, "projector": projector}
+    see = {"vision": tower, "patch": 14, "frames": 2, "merge": 2, "projector_ffn": wide}
+    return {**model, **see, "projector": projector}
 
 
 def qwen2_5_vl(config: Config, text: Text) -> Numbers:
@@ -96,7 +97,8 @@ def qwen2_5_vl(config: Config, text: Text) -> Numbers:
     model = text(text_config(config, "qwen2"))
     wide, out = 4 * hidden, vision.get("out_hidden_size") or model["decoder"]["hidden"]
     projector = hidden + wide * wide + wide + wide * out + out
-    return {**model, "vision": tower, "patch": 14, "merge": 2, "projector": projector}
+    see = {"vision": tower, "patch": 14, "frames": 2, "merge": 2, "projector_ffn": wide}
+    return {**model, **see, "projector": projector}
 
 
 def qwen3_vl(config: Config, text: Text) -> Numbers:
@@ -116,7 +118,8 @@ def qwen3_vl(config: Config, text: Text) -> Numbers:
     product = wide * wide + wide + wide * out + out
     deep = len(vision.get("deepstack_visual_indexes", (8, 16, 24)))
     projector = 2 * hidden + product + deep * (2 * wide + product)
-    return {**model, "vision": tower, "patch": 16, "merge": 2, "projector": projector}
+    see = {"vision": tower, "patch": 16, "frames": 2, "merge": 2, "projector_ffn": wide}
+    return {**model, **see, "projector": projector}
 
 
 # ---- towers that have a model type of their own --------------------------------------
@@ -139,9 +142,8 @@ def _siglip(vision: Config) -> Numbers:
     """SigLIP, and Idefics3's copy of it: no class token, one norm behind; perhaps a head."""
     hidden, patch = vision.get("hidden_size", 1152), vision.get("patch_size", 14)
     ffn = vision.get("intermediate_size", 4304)
-    head = int(
-        bool(vision.get("vision_use_head", vision.get("model_type") != "idefics3_vision"))
-    )
+    usual = vision.get("model_type") == "siglip_vision_model"
+    head = int(bool(vision.get("vision_use_head", usual)))
     # A query, attention of it, a norm, an MLP (SiglipMultiheadAttentionPoolingHead).
     asks = (
         hidden + 4 * (hidden * hidden + hidden) + 2 * hidden + 2 * hidden * ffn + ffn + hidden
