@@ -136,11 +136,26 @@ static ts_wide projected(const block *b)
            + l->kv_heads * value_dim(l);
 }
 
+/* Bytes an element of scores that scaled_dot_product_attention writes out in
+ * F32 (torch's sdp_utils.cpp): one sequence alone is never padded, so
+ * transformers gives no mask and leaves repeating keys to the kernel
+ * (sdpa_attention.py, use_gqa_in_sdpa), and none of the fused kernels both
+ * does that and takes heads of more than 256 elements. */
+static ts_wide plain_score(const block *b)
+{
+    const ts_layer *l = b->l;
+    bool unmasked = b->run->batch == 1 && l->window == 0;
+
+    if (b->run->attention != TS_ATTENTION_SDPA) return 0;
+    return unmasked && l->kv_heads < l->heads && l->head_dim > 256 ? 4 : 0;
+}
+
 static void attention(block *b)
 {
     const ts_layer *l = b->l;
     ts_wide q = (ts_wide)l->heads * l->head_dim;
     ts_wide o = l->heads * value_dim(l), scores = 0;
+    ts_wide plain = plain_score(b) * l->heads * b->run->seq;
     bool fused = l->fused_qkv || b->profile->qkv_fused;
     bool eager = b->run->attention == TS_ATTENTION_EAGER;
     ts_wide inside = b->width * (heads_kept(b) + outputs_kept(b));
@@ -151,12 +166,14 @@ static void attention(block *b)
         inside += b->width * o + 4 * (ts_wide)l->heads;
     inside += input(b, TS_TARGET_O, true, !eager) * o
               + between(b, QKV | TS_TARGET_O, projected(b) + b->h);
-    if (b->run->recompute != TS_RECOMPUTE_SELECTIVE) inside += scores;
+    if (b->run->recompute != TS_RECOMPUTE_SELECTIVE) inside += scores + plain;
     b->out->attention += inside / b->run->tp + input(b, QKV, fused, false)
                                                    * b->h;
     b->out->packed += packed_input(b) * (b->h + o / b->run->tp);
-    /* Gradients of q, k, v and the output; kernels sum that of q in F32. */
-    b->out->backward = ((4 * b->width + 4) * q + scores) / b->run->tp;
+    /* Gradients of q, k, v and the output; kernels sum that of q in F32.  Of
+     * plain scores those before and behind the softmax. */
+    b->out->backward = ((4 * b->width + 4) * q + scores + 2 * plain)
+                       / b->run->tp;
 }
 
 /* State layers: both branches, inputs of the convolution and of the scan. */
