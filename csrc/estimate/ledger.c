@@ -67,11 +67,29 @@ static ts_wide fragmentation(const ts_ledger *ledger,
            + profile->fragment_bytes;
 }
 
+/* Blocks that the allocator keeps of logits serve the optimizer's temporaries
+ * as well, which are a parameter's size each: where its step is the peak, only
+ * what goes beyond that is beyond the peak. */
+static void share_blocks(ts_ledger *ledger)
+{
+    uint64_t before = 0;
+
+    for (uint32_t i = 0; i < TS_INSTANT_COUNT; i++)
+        if (i != TS_AT_STEP) before = ts_max(before, ledger->at[i]);
+    for (uint32_t i = 0; i < ledger->count; i++) {
+        ts_line *line = &ledger->lines[i];
+        if (line->formula == TS_FORMULA_GENERATIONS)
+            line->bytes -= ts_min(line->bytes,
+                                  ledger->at[ledger->peak] - before);
+    }
+}
+
 ts_status ts_ledger_finish(ts_ledger *ledger, const ts_profile *profile,
                            ts_error *error)
 {
     TS_TRY(sum_up(ledger, error));
     find_peak(ledger);
+    share_blocks(ledger);
     TS_TRY(ts_ledger_add(ledger, TS_FOR_FRAGMENTATION, TS_FORMULA_FRAGMENTATION,
                          TS_ALWAYS, fragmentation(ledger, profile), error));
     TS_TRY(ts_ledger_add(ledger, TS_FOR_CONTEXT, TS_FORMULA_CONTEXT,
