@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import oracle
 
 import tensorstream as ts
 from tensorstream import cli
@@ -294,6 +295,39 @@ def test_the_command_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "estimate")[0] == 2
     assert "transformers" in run(capsys, "estimate", "--list-profiles")[1]
     assert "H100-80GB" in run(capsys, "estimate", "--list-gpus")[1]
+
+
+def test_a_bare_switch_is_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    def parts(*flags: str) -> dict[str, int]:
+        status, text = run(capsys, "estimate", "Qwen/Qwen3-8B", "--json", *flags)
+        assert status == 0
+        found: dict[str, int] = json.loads(text)["components"]
+        return found
+
+    plain = parts()
+    assert "adapters" in parts("--lora") and "adapters" not in plain
+    assert parts("--use-vision", "--mode", "load")["weights"] > plain["weights"]
+    eight = parts("--optimizer-bits", "8")
+    assert eight == parts("--optimizer", "adamw_8bit") != parts("--optimizer-bits", "32")
+    flags = ("--optimizer-bits", "8", "--optimizer", "lion")
+    status, text = run(capsys, "estimate", "Qwen/Qwen3-8B", *flags, "--json")
+    assert status == 2 and "AdamW's, not lion's" in text
+
+
+def test_the_command_probes(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
+    oracle("torch"), oracle("transformers")
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "num_hidden_layers": 2}))
+    common = ("estimate", str(tmp_path), "--seq-len", "16")
+    cpu = (*common, "--probe-device", "cpu", "--probe-steps", "1")
+    status, text = run(capsys, *cpu, "--probe")
+    assert status == 0 and "probe: exact" in text
+    assert "probe:" not in run(capsys, *cpu, "--estimate-only")[1]
+    status, text = run(capsys, *cpu, "--json")
+    assert json.loads(text)["probe"]["error"] == 0.0
+    status, text = run(capsys, *common, "--probe", "--probe-device-id", "99", "--json")
+    assert status == 2 and "device_id is 99" in text
+    status, text = run(capsys, *cpu, "--tp", "2", "--json")
+    assert status == 2 and "one process on one device" in text
 
 
 def test_the_command_fit(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorstream.estimator import fitting, frameworks, gpus, loader
-from tensorstream.estimator.config import EstimatorConfig
+from tensorstream.estimator.config import EstimatorConfig, ProbeConfig
 from tensorstream.estimator.result import Estimate
 from tensorstream.tables import print_json, table
 from tensorstream.units import format_size
+
+if TYPE_CHECKING:
+    from tensorstream.estimator.probe import Probe
 
 FITS, FITS_NOT = 0, 1
 
@@ -61,6 +64,10 @@ _SECTIONS: tuple[tuple[str, str, str, type[Any]], ...] = (
     ("--vision-hidden", "vision", "hidden", int),
     ("--kv-format", "kv", "format", str),
     ("--kv-block", "kv", "block", int),
+    ("--probe-steps", "probe", "steps", int),
+    ("--probe-warmup", "probe", "warmup", int),
+    ("--probe-device", "probe", "device", str),
+    ("--probe-device-id", "probe", "device_id", int),
 )
 # Switches: flag, optimization.
 _OPTIMIZATIONS = (
@@ -86,6 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         what.add_argument(flag, dest=name, type=kind, metavar=kind.__name__.upper())
     for flag, name in _OPTIMIZATIONS:
         what.add_argument(flag, dest=f"optimizations.{name}", action="store_true")
+    what.add_argument(
+        "--optimizer-bits", type=int, choices=(8, 32), help="of AdamW's states: 8 is adamw_8bit"
+    )
     what.add_argument("--is-seq2seq", action="store_true", help="there is an encoder")
     what.add_argument("--kv-cache", action="store_true", help="keys and values are kept")
     what.add_argument("--master-weights", action="store_true", help="F32 copies of weights")
@@ -99,6 +109,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_estimate(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
     parser.add_argument("--explain", action="store_true", help="every live tensor at the peak")
+    parser.add_argument(
+        "--probe", action="store_true", help="run the step as well, with random weights"
+    )
+    parser.add_argument(
+        "--estimate-only", action="store_true", help="run nothing, whatever the file asks for"
+    )
     parser.add_argument(
         "--list-profiles", action="store_true", help="frameworks that are known"
     )
@@ -143,15 +159,19 @@ def config_of(args: argparse.Namespace) -> EstimatorConfig:
     if model is not None:
         fields["model"] = model
     fields |= {field: given[field] for _, field, _ in _FIELDS if given[field] is not None}
+    if args.optimizer_bits == 8:
+        if fields.get("optimizer", "adamw") not in ("adamw", "adamw_8bit"):
+            raise ValueError(f"--optimizer-bits 8 is AdamW's, not {fields['optimizer']}'s")
+        fields["optimizer"] = "adamw_8bit"
     if args.kv_cache:
         fields["use_kv_cache"] = True
     if args.is_seq2seq:
         fields["is_seq2seq"] = True
     if args.master_weights:
         fields["master_weights"] = True
-    for name in ("lora", "overheads", "factors", "vision", "kv"):
+    for name in ("lora", "overheads", "factors", "vision", "kv", "probe"):
         section = _section(name, given, fields.get(name))
-        if section:
+        if section is not None:
             fields[name] = section
     on = [name for _, name in _OPTIMIZATIONS if given[f"optimizations.{name}"]]
     if on:
@@ -181,6 +201,8 @@ def _section(name: str, given: dict[str, Any], before: Any) -> dict[str, Any] | 
             on = True
     if name == "vision":
         on |= bool(given["use_vision"])
+    if name == "probe":
+        on |= bool(given.get("probe"))
     return {**fields, **flags} if on or fields else None
 
 
@@ -198,8 +220,12 @@ def run_estimate(args: argparse.Namespace) -> int:
     found = Estimate(config.to_model(), config.to_run(), config.to_profile(), config.effects())
     room = gpus.gpu(config.gpu) if config.gpu else None
     fits = room is None or found.fits(room.memory)
+    probed = _probed(config, args)
     if args.json:
-        print_json({**found.to_dict(), "fits": fits if room else None})
+        more: dict[str, Any] = {"fits": fits if room else None}
+        if probed is not None:
+            more["probe"] = {**probed.to_row(), "error": probed.error}
+        print_json({**found.to_dict(), **more})
         return FITS if fits else FITS_NOT
     print(f"{found.model!r}, {found.profile.name}: {found.profile.doc}")
     print(found.explain() if args.explain else found.summary_table())
@@ -213,7 +239,20 @@ def run_estimate(args: argparse.Namespace) -> int:
         print(f"- {sentence}")
     if found.not_modelled:
         print(f"not modelled: {'; '.join(found.not_modelled)}")
+    if probed is not None:
+        print(f"\nprobe: {'exact' if probed.exact else f'{probed.error:+.1%}'}")
+        print(probed.summary_table())
     return FITS if fits else FITS_NOT
+
+
+def _probed(config: EstimatorConfig, args: argparse.Namespace) -> Probe | None:
+    """A probe where the command line or the file asks for one."""
+    wanted = config.probe
+    if args.estimate_only or not isinstance(wanted, ProbeConfig) or not wanted.enabled:
+        return None
+    from tensorstream.estimator.probe import probe_config
+
+    return probe_config(config)
 
 
 def run_fit(args: argparse.Namespace) -> int:

@@ -73,6 +73,7 @@ def as_config(given: Any, extra: Mapping[str, Any]) -> EstimatorConfig:
         return given
     if isinstance(given, Mapping) and "model" in given and "model_type" not in given:
         return from_dict({**given, **extra})
+    names.check("the configuration", extra, fields())
     return EstimatorConfig(given, **extra)
 
 

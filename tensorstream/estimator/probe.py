@@ -8,15 +8,17 @@ can be appended to a list of measurements, one JSON object a line.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tensorstream import _core
 from tensorstream.estimator import core, frameworks, models, modules, recording
+from tensorstream.estimator.config import EstimatorConfig, LoraConfig, ProbeConfig
 from tensorstream.estimator.result import Estimate
 from tensorstream.tables import table
 from tensorstream.units import format_size
@@ -162,6 +164,107 @@ def probe(
 
     peak = _peak(torch.cuda, lambda: _step(module, batch, optimizer), steps, warmup)
     return Probe(model, run, [], peak, estimate)
+
+
+def probe_config(config: EstimatorConfig) -> Probe:
+    """Builds the model of a configuration with random weights, and probes a step of it.
+
+    The configuration's ``probe`` section says on which device and how many steps.
+
+    Raises:
+        ImportError: without torch or transformers, or without PEFT for adapters.
+        ValueError: more than one process; an optimizer, a recomputation or a device that the
+            probe has not.
+    """
+    torch, transformers = _needed("torch"), _needed("transformers")
+    wanted = config.probe if isinstance(config.probe, ProbeConfig) else ProbeConfig()
+    if config.zero_stage or config.fsdp or config.dp * config.tp * config.pp * config.cp > 1:
+        raise ValueError("probe: one process on one device, so no zero_stage, dp, tp, pp or cp")
+    found = config.to_model()
+    if not found.config:
+        raise ValueError(f"probe: {found.name} has no config to build a module of")
+    device = _device(torch, wanted)
+    run = {**config.to_run(), "host": int(device.type == "cpu")}
+    arguments = {name: value for name, value in found.config.items() if name != "aliases"}
+    module = transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.for_model(**arguments),
+        attn_implementation="eager" if run["attention"] == "eager" else "sdpa",
+    ).to(device=device, dtype=_dtype(torch, config))
+    module.train()
+    _prepare(module, config)
+    if isinstance(config.lora, LoraConfig):
+        module = _adapted(module, config.lora)
+    shape = (config.per_device_batch, config.seq_len)
+    ids = torch.randint(int(found.numbers["vocab"]), shape, device=device)
+    optimizer = _optimizer(torch, config.optimizer, module) if device.type != "cpu" else None
+    batch = {"input_ids": ids, "labels": ids}
+    return probe(module, batch, optimizer=optimizer, steps=wanted.steps, warmup=wanted.warmup)
+
+
+def _needed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ImportError(f"a probe of this needs {name}: pip install {name}") from None
+
+
+def _device(torch: Any, wanted: ProbeConfig) -> Any:
+    if wanted.device == "cpu":
+        return torch.device("cpu")
+    if wanted.device != "cuda":
+        raise ValueError(f"probe: device is {wanted.device!r}. Known: cpu, cuda")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not 0 <= wanted.device_id < count:
+        raise ValueError(
+            f"probe: device_id is {wanted.device_id}, and torch sees {count} CUDA devices"
+            " (device: cpu compares the tensors that layers keep)"
+        )
+    return torch.device("cuda", wanted.device_id)
+
+
+def _dtype(torch: Any, config: EstimatorConfig) -> Any:
+    known = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    if config.dtype not in known or config.qlora_enabled or config.weight_format is not None:
+        raise ValueError("probe: modules are built in bf16, fp16 or fp32, without packing")
+    return known[config.dtype]
+
+
+def _prepare(module: Any, config: EstimatorConfig) -> None:
+    recompute = config.to_run()["recompute"]
+    if recompute == "full":
+        module.gradient_checkpointing_enable({"use_reentrant": False})
+    elif recompute != "none":
+        raise ValueError(
+            f"probe: recompute is {recompute!r}, and transformers has none or full"
+        )
+
+
+def _adapted(module: Any, lora: LoraConfig) -> Any:
+    peft = _needed("peft")
+    words = lora.target_modules
+    names = words[0] if tuple(words) == ("all-linear",) else list(words)
+    given = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_dora=lora.dora,
+        target_modules=names,
+    )
+    return peft.get_peft_model(module, given)
+
+
+def _optimizer(torch: Any, name: str, module: Any) -> Any:
+    trained = [one for one in module.parameters() if one.requires_grad]
+    known: dict[str, Callable[[], Any]] = {
+        "adamw": lambda: torch.optim.AdamW(trained),
+        "sgd": lambda: torch.optim.SGD(trained, lr=1e-6),
+        "momentum": lambda: torch.optim.SGD(trained, lr=1e-6, momentum=0.9),
+        "adafactor": lambda: torch.optim.Adafactor(trained),
+        "none": lambda: None,
+    }
+    if name not in known:
+        raise ValueError(f"probe: optimizer is {name!r}. Known: {', '.join(known)}")
+    return known[name]()
 
 
 def _layers(
