@@ -292,6 +292,69 @@ def test_zero_stages_differ_and_combine_with_other_parallelism() -> None:
         assert states(zero_stage=stage, pp=2) < sizes[stage]
 
 
+EXPERTS = {
+    **LLAMA, "model_type": "qwen3_moe", "num_experts": 6, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 96,
+}  # fmt: skip
+
+
+def cache(model: Any, profile: str = "vllm", **fields: Any) -> int:
+    """Bytes of a cache of 1000 tokens while a token is generated."""
+    fields = {"kv": {"tokens": 1000}, "mode": "generate", "profile": profile, **fields}
+    ledger = ts.estimate(model, **fields).ledgers[0]
+    return ledger.components("generating a token")["kv_cache"]
+
+
+def test_caches_hold_what_engines_hold() -> None:
+    """Groups of heads, latents that no rank splits, an indexer's keys (estimator.md 2.11)."""
+    grouped, latent = "meta-llama/Meta-Llama-3-8B", "deepseek-ai/DeepSeek-V3"
+    token = 2 * 32 * 8 * 128 * 2
+    assert cache(grouped) == 1008 * token  # pages of 16 tokens
+    assert cache(grouped, tp=4) == 1008 * token // 4
+    assert cache(grouped, "transformers") == 1000 * token
+    assert cache(latent) == cache(latent, tp=8) == 1008 * 70_272
+    sparse = {"format": "fp8", "tokens": 1024}
+    nsa = cache("deepseek-ai/DeepSeek-V3.2-Exp", "sglang", kv=sparse)
+    assert nsa == 1024 * 61 * (656 + 132)
+
+
+def test_all_experts_weigh_not_those_a_token_visits() -> None:
+    whole = ts.estimate("mistralai/Mixtral-8x7B-v0.1", mode="load").components()["weights"]
+    assert whole == 2 * models.known("mistralai/Mixtral-8x7B-v0.1").parameters
+    assert models.known("mistralai/Mixtral-8x7B-v0.1").parameters == 46_702_792_704
+
+
+def test_experts_are_dealt_whole() -> None:
+    dealt = ts.estimate(EXPERTS, mode="load", ep=3).components()["weights"]
+    assert dealt < ts.estimate(EXPERTS, mode="load").components()["weights"]
+    with pytest.raises(ValueError, match="ep 4 does not divide experts 6"):
+        ts.estimate(EXPERTS, ep=4)
+    with pytest.raises(ValueError, match="ep is 2, and no layer has experts"):
+        ts.estimate(LLAMA, ep=2)
+
+
+def test_logits_are_kept_as_the_loss_copies_them() -> None:
+    """bf16 logits, their float32 copy and log_softmax: 10 bytes each, 14 in backward."""
+    config = {**LLAMA, "vocab_size": 100_000}
+    at = ts.estimate(config, seq_len=512).ledgers[0]
+    logits = 512 * 100_000
+    assert at.components("logits and loss")["logits"] == 10 * logits
+    assert at.components("gradient of the logits")["logits"] == 14 * logits
+
+
+def test_a_wide_head_alone_has_plain_scores() -> None:
+    """One unpadded sequence has no mask: no fused kernel repeats keys of 512 elements."""
+    wide = {**LLAMA, "head_dim": 512}
+    common = {"profile": "agilerl", "lora": {"rank": 4}, "seq_len": 4096, "recompute": "full"}
+    alone = ts.estimate(wide, **common).bytes("allocated")
+    split = ts.estimate(wide, **common, attention="flash").bytes("allocated")
+    assert alone - split == 3 * 4 * 8 * 4096**2
+    narrow = {**LLAMA, "head_dim": 256}
+    same = [ts.estimate(narrow, **common, attention=a).bytes("allocated")
+            for a in ("sdpa", "flash")]  # fmt: skip
+    assert same[0] == same[1]
+
+
 def test_flash_attention_counts_once() -> None:
     long = {"seq_len": 4096, "dtype": "bf16"}
     eager, sdpa, flash = (

@@ -279,6 +279,24 @@ static ts_status check_heads(const ts_model *model, const ts_run *run,
     return TS_OK;
 }
 
+/* Experts are dealt whole, and there must be some to deal. */
+static ts_status check_experts(const ts_model *model, const ts_run *run,
+                               ts_error *error)
+{
+    bool any = false;
+
+    if (run->ep == 1) return TS_OK;
+    for (uint32_t i = 0; i < model->decoder.kind_count; i++) {
+        const ts_layer *layer = &model->decoder.kinds[i];
+        if (layer->mlp != TS_MLP_MOE) continue;
+        any = true;
+        TS_TRY(divides(run->ep, layer->experts, "ep", "experts", error));
+    }
+    if (any) return TS_OK;
+    return ts_fail(error, TS_ARGUMENT, "ep is %llu, and no layer has experts",
+                   (unsigned long long)run->ep);
+}
+
 /* Both parts of ZeRO++ change how sharded weights are gathered. */
 static ts_status check_zeropp(const ts_run *run, ts_error *error)
 {
@@ -296,6 +314,7 @@ ts_status ts_run_check(const ts_model *model, const ts_run *run,
 {
     TS_TRY(bounds(run, ts_run_fields, ts_run_field_count, "", error));
     TS_TRY(check_heads(model, run, error));
+    TS_TRY(check_experts(model, run, error));
     uint64_t layers = model->decoder.layer_count;
     if (run->pp * run->vpp > ts_max(layers, 1))
         return ts_fail(error, TS_ARGUMENT,
