@@ -342,6 +342,19 @@ def test_logits_are_kept_as_the_loss_copies_them() -> None:
     assert at.components("gradient of the logits")["logits"] == 14 * logits
 
 
+def test_what_bitsandbytes_leaves_is_float32_and_so_is_the_stream() -> None:
+    """prepare_model_for_kbit_training; GPTQ's rest stays as it is."""
+
+    def checkpoints(form: str | None) -> int:
+        fields = {"lora": {"rank": 4}, "weight_format": form, "recompute": "full"}
+        lines = ts.estimate(LLAMA, seq_len=512, **fields).ledgers[0].lines
+        return sum(one.bytes for one in lines if one.formula.name == "checkpoints")
+
+    stream = LLAMA["num_hidden_layers"] * 512 * LLAMA["hidden_size"]
+    assert checkpoints(None) == checkpoints("gptq_int4") == 2 * stream
+    assert checkpoints("nf4") == checkpoints("int8") == 4 * stream
+
+
 def test_a_wide_head_alone_has_plain_scores() -> None:
     """One unpadded sequence has no mask: no fused kernel repeats keys of 512 elements."""
     wide = {**LLAMA, "head_dim": 512}

@@ -71,6 +71,14 @@ def lora(row: Row) -> dict[str, Any]:
     return {"rank": row["config"]["lora_rank"], "target_modules": words.split(",")}
 
 
+def packed(row: Row) -> str | None:
+    """The format of the frozen matrices; of bitsandbytes' the trainer alone makes use."""
+    word = str(row["config"].get("quantization", "none"))
+    if word not in ("none", "nf4"):
+        raise NotCovered(f"quantization {word!r}")
+    return None if word == "none" else word
+
+
 def step_tokens(row: Row) -> int:
     """AgileRL's rule for vLLM's max_num_batched_tokens."""
     config = row["config"]
@@ -131,6 +139,7 @@ def trainer(row: Row) -> list[Query]:
         grad_accum=-(-group // batch),
         seq_len=config["seq_len"],
         lora=lora(row),
+        weight_format=packed(row),
         recompute="full",
         loss="chunked",
         # AgileRL's rule: a tile of 256 MiB in float32, 128 to 4,096 rows.

@@ -117,7 +117,7 @@ def queries(row: Row) -> list[Query]:
         raise NotCovered("unsloth and AQLM have their own kernels")
     packed = quantization(config)
     # bitsandbytes: prepare_model_for_kbit_training casts what is not packed to float32.
-    rest = {"packed_rest": 4 if packed == "nf4" else 0}
+    rest = {"packed_rest": 4 if "bnb" in str(config.get("quantization")) else 0}
     if models.model(model_of(row)).config["model_type"] in FLOATS:
         rest |= {"logit_forward": 6, "logit_loss": 12, "logit_backward": 16}
     length = config.get("max_length") or int(config["dataset"].rpartition("max_length ")[2])

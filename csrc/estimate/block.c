@@ -62,14 +62,32 @@ static ts_wide between(const block *b, uint32_t targets, ts_wide outputs)
     return inside;
 }
 
-/* Bytes of an element of the residual stream: with wider weights under
- * autocast sums and norms are in F32. */
+uint64_t ts_rest_width(const ts_run *run, const ts_profile *profile)
+{
+    switch ((ts_number)run->weight_format) {
+    case TS_NUMBER_GPTQ_INT4:
+    case TS_NUMBER_GPTQ_INT8:
+    case TS_NUMBER_AWQ_INT4: return ts_number_width(run->dtype);
+    default:
+        return profile->packed_rest > 0 ? profile->packed_rest
+                                        : ts_number_width(run->dtype);
+    }
+}
+
+uint64_t ts_stream_width(const ts_run *run, const ts_profile *profile)
+{
+    bool full = run->method == TS_METHOD_FULL;
+    uint64_t width = ts_number_width(run->dtype);
+    uint64_t plain = full ? run->param_dtype : run->weight_format;
+
+    if (ts_number_packed(plain))
+        return full ? width : ts_max(width, ts_rest_width(run, profile));
+    return profile->autocast ? ts_max(width, ts_number_width(plain)) : width;
+}
+
 static ts_wide residual_width(const block *b)
 {
-    uint64_t plain = b->full ? b->run->param_dtype : b->run->weight_format;
-
-    if (!b->profile->autocast || ts_number_packed(plain)) return b->width;
-    return ts_max(b->width, ts_number_width(plain));
+    return ts_stream_width(b->run, b->profile);
 }
 
 static void norms(block *b)

@@ -14,6 +14,16 @@ typedef struct {
     ts_wide backward; /* gradients of activations while it runs backward */
 } ts_block;
 
+/* Bytes of an element that is not packed beside packed ones: what
+ * bitsandbytes leaves is cast, what GPTQ and AWQ leave is not
+ * (peft/utils/other.py, prepare_model_for_kbit_training). */
+uint64_t ts_rest_width(const ts_run *run, const ts_profile *profile);
+
+/* Bytes of an element of the residual stream.  It begins as what the embedding
+ * holds: with wider weights under autocast, or beside packed ones that left
+ * embedding and norms in F32, sums stay as wide. */
+uint64_t ts_stream_width(const ts_run *run, const ts_profile *profile);
+
 /* tokens: of all sequences, on this rank. */
 void ts_block_saved(const ts_stack *stack, const ts_layer *layer,
                     const ts_run *run, const ts_profile *profile,

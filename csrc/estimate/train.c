@@ -51,7 +51,7 @@ static uint64_t plain_width(const training *t)
 {
     if (t->full) return ts_number_width(t->run->param_dtype);
     if (!t->packed) return ts_number_width(t->run->weight_format);
-    return t->profile->packed_rest > 0 ? t->profile->packed_rest : t->width;
+    return ts_rest_width(t->run, t->profile);
 }
 
 static ts_wide matrix_bytes(const training *t)
@@ -345,7 +345,9 @@ static void add_up(ts_block *sum, const ts_block *one, uint64_t times)
 static void read_stack(const training *t, const ts_stack *stack,
                        const ts_share *share, ts_wide tokens, activations *a)
 {
-    ts_wide input = tokens * stack->hidden * t->width;
+    ts_wide input = tokens * stack->hidden
+                    * (t->packed ? ts_stream_width(t->run, t->profile)
+                                 : t->width);
 
     if (t->run->sp) input = (input + t->run->tp - 1) / t->run->tp;
     if (share->layers > 0 && input > a->input) a->input = input;
