@@ -91,6 +91,16 @@ def test_widths_in_the_row_stand_for_an_unknown_name() -> None:
     assert "no model is known as" in reason(TRAINING, model="in-house/seven-billions")
 
 
+def test_kernels_are_known_by_either_name() -> None:
+    row = {
+        "id": "k", "framework": "liger benchmark", "kind": "kernel", "model": "tiled_swiglu",
+        "hardware": "A100", "source": "table (v0.6.0)", "measured_bytes": GIB, "quality": "A",
+        "config": {"provider": "liger_tiled", "T": 4096, "extra": {
+            "bsz": 1, "hidden_size": 1024, "intermediate_size": 2816, "num_shards": 4}},
+    }  # fmt: skip
+    assert one(row, model="tiled_geglu").estimated == one(row).estimated > 0
+
+
 def test_a_figure_in_gib_alone_is_a_figure() -> None:
     row = {name: value for name, value in TRAINING.items() if name != "measured_bytes"}
     assert one(row, measured_GiB=20.0).measured == 20 * GIB

@@ -7,8 +7,16 @@ import re
 from benchmarks.estimator_adapters import NotCovered, Query, Row, ask, by, workspace, worst
 from tensorstream.estimator import Model
 
-# The table's names of kernels that are the core's under another name.
-KERNELS = {"fused_linear_grpo_loss_token": "fused_linear_grpo_loss"}
+# The table's names of kernels that are the core's under another name.  GeGLU keeps what SwiGLU
+# keeps (liger_kernel/ops: the two factors, in place of which gradients are written).
+KERNELS = {
+    "fused_linear_grpo_loss_token": "fused_linear_grpo_loss",
+    "fused_linear_kto_loss": "kto_loss",
+    "cpo_loss": "fused_linear_cpo_loss",
+    "orpo_loss": "fused_linear_orpo_loss",
+    "simpo_loss": "fused_linear_simpo_loss",
+    "tiled_geglu": "tiled_swiglu",
+}
 PROVIDERS = {"huggingface": "torch"}
 PIECES = {"softmax", "layer_norm", "rms_norm"}
 

@@ -90,8 +90,9 @@ ts_status ts_ledger_finish(ts_ledger *ledger, const ts_profile *profile,
     TS_TRY(sum_up(ledger, error));
     find_peak(ledger);
     share_blocks(ledger);
-    TS_TRY(ts_ledger_add(ledger, TS_FOR_FRAGMENTATION, TS_FORMULA_FRAGMENTATION,
-                         TS_ALWAYS, fragmentation(ledger, profile), error));
+    TS_TRY(ts_ledger_add(ledger, TS_FOR_FRAGMENTATION,
+                         TS_FORMULA_FRAGMENTATION, TS_ALWAYS,
+                         fragmentation(ledger, profile), error));
     TS_TRY(ts_ledger_add(ledger, TS_FOR_CONTEXT, TS_FORMULA_CONTEXT,
                          TS_ALWAYS, profile->context_bytes, error));
     uint64_t beyond[TS_COUNTER_COUNT] = {0};
