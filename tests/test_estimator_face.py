@@ -391,3 +391,18 @@ def test_what_fits_can_be_read() -> None:
 def test_a_wrong_value_is_named_as_it_was_written(fields: Any, sentence: str) -> None:
     with pytest.raises((ValueError, TypeError), match=re.escape(sentence)):
         ts.estimate("Qwen/Qwen2.5-0.5B", **fields)
+
+
+def test_what_fits_knows_of_declared_effects() -> None:
+    registry = Registry()
+    registry.register(
+        Optimization("half_cache", "half", effects=(Effect("kv_cache", "multiply", 0.5),))
+    )
+    fields = {"mode": "generate", "seq_len": 16384, "use_kv_cache": True}
+    whole = ts.fit("Qwen/Qwen2.5-7B", "A100-80GB", **fields)
+    half = ts.fit(
+        "Qwen/Qwen2.5-7B", "A100-80GB", **fields,
+        optimizations=["half_cache"], registry=registry,
+    )  # fmt: skip
+    assert half.batch > whole.batch
+    assert half.pareto[0].peak < whole.pareto[0].peak

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import functools
 import html
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,12 +40,15 @@ class Question:
         self.model, self.profile = config.to_model(), config.to_profile()
         # What serves from a budget takes a share of this memory, unless another was named.
         self.run = {"device_bytes": memory, **config.to_run()}
+        self.effects = config.effects()
         self.scale = self.profile.constants.get("high_permille", 1000) if margin else 1000
 
     def peaks(self, axes: Sequence[tuple[str, Sequence[Any]]]) -> np.ndarray[Any, Any]:
         """Device bytes over a grid of run fields, in its shape; REFUSED where impossible."""
         for name, _ in axes:
             names.check("the grid", [name], core.fields("run"))
+        if self.effects:
+            return self._peaks_with_effects(axes)
         raw = _core.estimate_grid(
             dict(self.model.numbers),
             dict(self.run),
@@ -53,6 +58,18 @@ class Question:
         )
         shape = [len(values) for _, values in axes]
         found: np.ndarray[Any, Any] = np.frombuffer(memoryview(raw), np.uint64).reshape(shape)
+        return found
+
+    def _peaks_with_effects(
+        self, axes: Sequence[tuple[str, Sequence[Any]]]
+    ) -> np.ndarray[Any, Any]:
+        """One by one: what plugins declare is Python."""
+        fields, values = [name for name, _ in axes], [list(each) for _, each in axes]
+        found = np.full([len(each) for each in values], REFUSED, np.uint64)
+        for at, chosen in zip(np.ndindex(found.shape), itertools.product(*values)):
+            run = {**self.run, **dict(zip(fields, chosen))}
+            with contextlib.suppress(ValueError, NotImplementedError):
+                found[at] = Estimate(self.model, run, self.profile, self.effects).bytes()
         return found
 
     def fits(self, peaks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
