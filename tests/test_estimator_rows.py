@@ -91,6 +91,17 @@ def test_widths_in_the_row_stand_for_an_unknown_name() -> None:
     assert "no model is known as" in reason(TRAINING, model="in-house/seven-billions")
 
 
+def test_techniques_in_a_line_are_read() -> None:
+    row = {**TRAINING, "framework": "torchtitan", "model": "Llama 3.1 8B", "n_gpus": 8}
+
+    def titan(techniques: str) -> int:
+        config = {"techniques": techniques, "local_batch_size": 2, "seq_len": 8192}
+        return one(row, config=config).estimated
+
+    assert titan("FSDP + torch.compile + float8") < titan("FSDP + float8")
+    assert titan("FSDP 8, TP 2 + compile") < titan("FSDP 8 + compile")
+
+
 def test_kernels_are_known_by_either_name() -> None:
     row = {
         "id": "k", "framework": "liger benchmark", "kind": "kernel", "model": "tiled_swiglu",

@@ -42,6 +42,15 @@ def recompute(config: Row) -> str:
     return "full" if "full" in word else "selective"
 
 
+def compiled(config: Row) -> bool:
+    """As the row says; what a line of techniques ("FSDP + float8") leaves out is off."""
+    said = look(config, "compile", "torch_compile")
+    if said is not None:
+        return bool(said)
+    text = " ".join(value for value in config.values() if isinstance(value, str)).lower()
+    return "compile" in text or "fsdp" not in text
+
+
 def queries(row: Row) -> list[Query]:
     config = row["config"]
     tp = degree(row, "tp", "tensor_parallel", "tensor_parallel_degree")
@@ -51,7 +60,7 @@ def queries(row: Row) -> list[Query]:
     batch = look(config, "local_batch_size", "batch_size", "micro_batch_size", "bs", "local_bs",
                  default=1)  # fmt: skip
     constants: dict[str, Any] = {}
-    if not look(config, "compile", "torch_compile", default=True):
+    if not compiled(config):
         constants = {"norm_kept": 4, "norm_weight_kept": 4, "gate_kept": 3}
     estimate = ask(
         model_of(row),
