@@ -192,6 +192,9 @@ def test_a_tower_that_trains_runs_backward_after_the_decoder() -> None:
         ledger.components("between steps")["optimizer_state"] for ledger in (trained, frozen)
     ]
     assert states[0] > states[1]
+    for ledger in (trained, frozen):  # whatever runs, the weights are there
+        for instant in ledger.used:
+            assert ledger.components(instant)["weights"] >= ledger.components("load")["weights"]
 
 
 def test_adapters_leave_the_tower_alone_unless_told() -> None:

@@ -11,6 +11,7 @@ typedef struct {
     const ts_profile *profile;
     ts_share share;
     ts_weights weights;
+    ts_tower tower;  /* of the first stage */
     ts_wide tokens;  /* of the prompt, all sequences */
     uint64_t width;  /* bytes of a computed element */
     ts_ledger *ledger;
@@ -229,18 +230,14 @@ static ts_status add_logits(serving *s)
 /* Images are seen before the prompt is read. */
 static ts_status add_vision(serving *s)
 {
-    ts_tower tower;
+    const ts_tower *tower = &s->tower;
 
-    if (!s->share.first) return TS_OK;
-    ts_tower_saved(s->model, s->run, s->profile, &tower);
-    if (tower.pixels == 0) return TS_OK;
-    s->ledger->used |= TS_DURING(TS_AT_VISION);
     TS_TRY(line(s, TS_FOR_VISION, TS_FORMULA_PIXELS,
-                TS_DURING(TS_AT_VISION) | PREFILL, tower.pixels));
+                TS_DURING(TS_AT_VISION) | PREFILL, tower->pixels));
     TS_TRY(line(s, TS_FOR_VISION, TS_FORMULA_TOWER_PASS,
-                TS_DURING(TS_AT_VISION), tower.passing));
+                TS_DURING(TS_AT_VISION), tower->passing));
     return line(s, TS_FOR_VISION, TS_FORMULA_FEATURES, PREFILL,
-                tower.features);
+                tower->features);
 }
 
 static ts_status add_unpacked(serving *s)
@@ -301,15 +298,17 @@ ts_status ts_serve_run(const ts_model *model, const ts_run *run,
 
     if (run->mode != TS_MODE_LOAD)
         used |= PREFILL | TS_DURING(TS_AT_DECODE) | TS_DURING(TS_AT_STEADY);
-    ts_ledger_begin(out, used,
-                    run->mode == TS_MODE_LOAD ? TS_AT_LOAD : TS_AT_STEADY);
     ts_stage_share(model, run, stage, &s.share);
+    if (s.share.first && run->mode != TS_MODE_LOAD)
+        ts_tower_saved(model, run, profile, &s.tower);
+    ts_ledger_begin(out, used | ts_tower_instants(&s.tower),
+                    run->mode == TS_MODE_LOAD ? TS_AT_LOAD : TS_AT_STEADY);
     if (profile->head_first) s.share.last = stage == 0;
     find_weights(&s);
     TS_TRY(add_weights(&s));
     TS_TRY(add_constants(&s));
     TS_TRY(add_cache(&s));
-    if (run->mode != TS_MODE_LOAD) TS_TRY(add_vision(&s));
+    TS_TRY(add_vision(&s));
     TS_TRY(add_hiddens(&s));
     TS_TRY(add_attention(&s));
     TS_TRY(add_mlp(&s));

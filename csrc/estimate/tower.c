@@ -77,6 +77,13 @@ static ts_wide projector(const ts_model *model, ts_wide patches,
            * width;
 }
 
+uint32_t ts_tower_instants(const ts_tower *tower)
+{
+    if (tower->pixels == 0) return 0;
+    return TS_DURING(TS_AT_VISION)
+           | (tower->trains ? TS_DURING(TS_AT_VISION_BACKWARD) : 0);
+}
+
 void ts_tower_saved(const ts_model *model, const ts_run *run,
                     const ts_profile *profile, ts_tower *out)
 {

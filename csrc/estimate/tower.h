@@ -20,5 +20,7 @@ typedef struct {
 
 void ts_tower_saved(const ts_model *model, const ts_run *run,
                     const ts_profile *profile, ts_tower *out);
+/* Instants that only runs with images pass through. */
+uint32_t ts_tower_instants(const ts_tower *tower);
 
 #endif

@@ -15,6 +15,7 @@ typedef struct {
     const ts_profile *profile;
     ts_share share;
     ts_weights weights;
+    ts_tower tower; /* of the first stage */
     ts_wide tokens; /* on this rank */
     uint64_t ranks; /* that share a sequence */
     uint64_t width; /* bytes of a computed element */
@@ -469,22 +470,17 @@ static ts_status add_tower_layers(training *t, const ts_tower *tower)
  * only the first stage has it. */
 static ts_status add_vision(training *t)
 {
-    ts_tower tower;
+    const ts_tower *tower = &t->tower;
 
-    if (!t->share.first) return TS_OK;
-    ts_tower_saved(t->model, t->run, t->profile, &tower);
-    if (tower.pixels == 0) return TS_OK;
-    t->ledger->used |= TS_DURING(TS_AT_VISION);
-    if (tower.trains) t->ledger->used |= TS_DURING(TS_AT_VISION_BACKWARD);
     TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_PIXELS,
-                TOWER_KEPT | TS_DURING(TS_AT_VISION), tower.pixels));
+                TOWER_KEPT | TS_DURING(TS_AT_VISION), tower->pixels));
     TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_TOWER_PASS,
-                TS_DURING(TS_AT_VISION), tower.passing));
+                TS_DURING(TS_AT_VISION), tower->passing));
     TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_PROJECTOR_SAVED, TOWER_KEPT,
-                tower.projector));
+                tower->projector));
     TS_TRY(line(t, TS_FOR_VISION, TS_FORMULA_FEATURES,
-                TS_DURING(TS_AT_FORWARD_END) | LOSSES, tower.features));
-    return add_tower_layers(t, &tower);
+                TS_DURING(TS_AT_FORWARD_END) | LOSSES, tower->features));
+    return add_tower_layers(t, tower);
 }
 
 /* ---- head and loss ------------------------------------------------------ */
@@ -599,9 +595,11 @@ ts_status ts_train_run(const ts_model *model, const ts_run *run,
                     | TS_DURING(TS_AT_STEADY) | TS_DURING(TS_AT_LOAD);
 
     if (run->mode == TS_MODE_LOAD) used = TS_DURING(TS_AT_LOAD);
-    ts_ledger_begin(out, used,
-                    run->mode == TS_MODE_LOAD ? TS_AT_LOAD : TS_AT_STEADY);
     ts_stage_share(model, run, stage, &t.share);
+    if (t.share.first && run->mode != TS_MODE_LOAD)
+        ts_tower_saved(model, run, profile, &t.tower);
+    ts_ledger_begin(out, used | ts_tower_instants(&t.tower),
+                    run->mode == TS_MODE_LOAD ? TS_AT_LOAD : TS_AT_STEADY);
     ts_stage_weights(model, run, &t.share, &t.weights);
     find_trained(&t);
     TS_TRY(add_weights(&t));
