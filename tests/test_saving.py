@@ -841,6 +841,32 @@ def test_more_rows_than_memory_has_room_for(
     assert told["bytes"] == 512 << 20 and told["extra"] <= ts.parse_size(budget) + (4 << 20)
 
 
+_KILLED = """
+import os, signal, sys, numpy as np, tensorstream as ts
+out = ts.create(sys.argv[1], shard_size="2MB")
+for i in range(3):
+    out.write(str(i), np.ones(500_000, np.float32))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_goes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "m.safetensors"
+    living = ts.create(path)
+    living.write("of the living", np.ones(3))
+    env = {**os.environ, "PYTHONPATH": str(pathlib.Path(ts.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", _KILLED, path], env=env, check=False)
+    assert done.returncode == -9
+    assert len(left_over(tmp_path)) == 4, "three shards, two of them sealed, and the living"
+    other = ts.save(tmp_path / "m.safetensor.gguf", {"a": np.ones(3, np.float32)})
+    assert len(left_over(tmp_path)) == 4, "another path"
+    assert ts.save(path, {"a": np.ones(3)}) == path
+    assert len(left_over(tmp_path)) == 1
+    living.close()
+    assert list(ts.load(path)) == ["of the living"]
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name, other.name])
+
+
 def test_killed_at_any_moment(tmp_path: pathlib.Path) -> None:
     """500 children killed while they save: the old checkpoint or the new one, never half."""
     script = pathlib.Path(__file__).parent / "isolated" / "killed.py"

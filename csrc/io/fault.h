@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,10 +58,13 @@ typedef struct {
                        unsigned flags);
     uint64_t (*now_ns)(void); /* monotonic */
 
-    /* output.c */
+    /* output.c, temp.c */
     int (*openat)(int folder, const char *name, int flags, mode_t mode);
     int (*fstatat)(int folder, const char *name, struct stat *out, int flags);
     int (*fstatvfs)(int fd, struct statvfs *out);
+    int (*fstatfs)(int fd, struct statfs *out);
+    int (*flock)(int fd, int operation);
+    ssize_t (*getdents)(int fd, void *into, size_t size);
     ssize_t (*getrandom)(void *into, size_t size, unsigned flags);
     int (*fchmod)(int fd, mode_t mode);
     ssize_t (*pwrite)(int fd, const void *from, size_t size, off_t offset);
@@ -111,6 +116,12 @@ static inline int ts_real_openat(int folder, const char *name, int flags,
     return openat(folder, name, flags, mode);
 }
 
+/* Entries of a folder, as the kernel lays them out. */
+static inline ssize_t ts_real_getdents(int fd, void *into, size_t size)
+{
+    return syscall(SYS_getdents64, fd, into, size);
+}
+
 /* Within one file. */
 static inline ssize_t ts_real_copy_range(int fd, off_t from, off_t to,
                                          size_t size)
@@ -143,6 +154,7 @@ static inline uint64_t ts_real_now_ns(void)
         .uring_setup = ts_real_uring_setup,                                   \
         .uring_enter = ts_real_uring_enter, .now_ns = ts_real_now_ns,         \
         .openat = ts_real_openat, .fstatat = fstatat, .fstatvfs = fstatvfs,   \
+        .fstatfs = fstatfs, .flock = flock, .getdents = ts_real_getdents,     \
         .getrandom = getrandom, .fchmod = fchmod, .pwrite = pwrite,           \
         .fallocate = fallocate, .ftruncate = ftruncate,                       \
         .copy_range = ts_real_copy_range,                                     \

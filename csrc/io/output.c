@@ -11,6 +11,7 @@
 #include "core/base.h"
 #include "core/process.h"
 #include "fault.h"
+#include "temp.h"
 
 /* After this many new bytes the kernel is asked to begin writing: the disk
  * works while the next ones are made, and the fsync at the end finds little
@@ -23,13 +24,13 @@
 
 #define ZEROS_PIECE 4096
 
-enum { NAME_SIZE = 256, WHY_SIZE = 96 };
+enum { NAME_SIZE = TS_TEMP_NAME, WHY_SIZE = 96 };
 
 typedef enum { OPEN, SEALED, PUBLISHED, BROKEN } output_state;
 
 struct ts_output {
     int folder; /* owned */
-    int fd;     /* owned; -1 once sealed */
+    int fd;     /* owned, with the lock of temp.h; -1 once published */
     output_state state;
     bool has_temp;       /* a file of the name `temp` is ours to remove */
     uint64_t generation; /* of the process that made it */
@@ -175,32 +176,13 @@ static ts_status look_at_old(ts_output *output, mode_t *mode, ts_error *error)
     return give_up(output, status, error);
 }
 
-/* The name is shortened so that the whole fits NAME_MAX. */
-static bool make_temp_name(ts_output *output)
-{
-    uint64_t number;
-    int keep = NAME_SIZE - 1 - (int)(sizeof "..0123456789abcdef.tmp" - 1);
-
-    if (ts_sys.getrandom(&number, sizeof number, 0) != sizeof number)
-        return false;
-    snprintf(output->temp, NAME_SIZE, ".%.*s.%016" PRIx64 ".tmp", keep,
-             output->name, number);
-    return true;
-}
-
 static ts_status open_temp(ts_output *output, ts_error *error)
 {
-    const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
     mode_t mode;
 
     TS_TRY(look_at_old(output, &mode, error));
-    do {
-        if (!make_temp_name(output))
-            return fail_os(output, errno, "get a random number", error);
-        /* 0666: what the user's umask makes of it, as for any new file. */
-        output->fd =
-            open_patiently(output->folder, output->temp, flags, 0666);
-    } while (output->fd < 0 && errno == EEXIST);
+    ts_temp_sweep(output->folder, output->name);
+    output->fd = ts_temp_open(output->folder, output->name, output->temp);
     if (output->fd < 0)
         return fail_os(output, errno, "create a file beside it", error);
     output->has_temp = true;
@@ -505,10 +487,6 @@ ts_status ts_output_seal(ts_output *output, ts_error *error)
     TS_TRY(cut(output, error));
     if (ts_sys.fsync(output->fd) != 0)
         return fail_os(output, errno, "bring the file to the disk", error);
-    int failed = ts_sys.close(output->fd);
-    output->fd = -1; /* even a close that fails has closed */
-    if (failed && errno != EINTR)
-        return fail_os(output, errno, "close the new file", error);
     free(output->buffer);
     output->buffer = NULL;
     output->state = SEALED;
@@ -535,6 +513,10 @@ ts_status ts_output_publish(ts_output *output, const char *name,
         != 0)
         return fail_os(output, errno, "put the new file in its place", error);
     output->has_temp = false;
+    /* The lock has done its work.  After an fsync a close has nothing left to
+     * say. */
+    ts_sys.close(output->fd);
+    output->fd = -1;
     TS_TRY(sync_folder(output, error));
     output->state = PUBLISHED;
     return TS_OK;

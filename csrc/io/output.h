@@ -4,11 +4,12 @@
  *     append   forward, through one buffer         }
  *     patch    over what was written before        }  any number of times
  *     shift    make room at the front              }
- *     seal     all of it on the disk: fsync, close
+ *     seal     all of it on the disk: fsync
  *     publish  renamed over the path, and the folder fsynced
  *
  * Until publish whatever stood at the path stands there untouched, and free
- * takes the temporary file away.  The first failure is final: after a failed
+ * takes the temporary file away; what a killed process left goes when the same
+ * path is written next (temp.h).  The first failure is final: after a failed
  * write or fsync the kernel has forgotten which pages never reached the disk,
  * so no second fsync could tell.  One thread uses an output at a time; in a
  * forked child it is only memory to be freed. */

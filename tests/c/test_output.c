@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "core/base.h"
 #include "io/fault.h"
 #include "io/io.h"
+#include "io/temp.h"
 
 /* Every call of output.c goes through ts_sys; each slot first asks `fault`
  * whether this is the call that goes wrong. */
@@ -54,7 +56,25 @@ static size_t cut(size_t size)
 
 static int fake_openat(int at, const char *name, int flags, mode_t mode)
 {
-    return strikes(OPENAT) ? -1 : ts_real.openat(at, name, flags, mode);
+    bool sweeps = strcmp(name, ".") == 0 && at != AT_FDCWD; /* of no weight */
+    return strikes(sweeps ? OTHER : OPENAT)
+             ? -1
+             : ts_real.openat(at, name, flags, mode);
+}
+
+static int fake_fstatfs(int fd, struct statfs *out)
+{
+    return strikes(OTHER) ? -1 : ts_real.fstatfs(fd, out);
+}
+
+static int fake_flock(int fd, int operation)
+{
+    return strikes(OTHER) ? -1 : ts_real.flock(fd, operation);
+}
+
+static ssize_t fake_getdents(int fd, void *into, size_t size)
+{
+    return strikes(OTHER) ? -1 : ts_real.getdents(fd, into, size);
 }
 
 static int fake_fstatat(int at, const char *name, struct stat *out, int flags)
@@ -154,6 +174,9 @@ static void install(void)
     ts_sys.renameat = fake_renameat;
     ts_sys.unlinkat = fake_unlinkat;
     ts_sys.close = fake_close;
+    ts_sys.fstatfs = fake_fstatfs;
+    ts_sys.flock = fake_flock;
+    ts_sys.getdents = fake_getdents;
 }
 
 /* ---- the folder ------------------------------------------------------- */
@@ -517,6 +540,94 @@ static void a_forked_child_leaves_the_file_alone(void)
     CHECK(holds("new", 3));
 }
 
+/* ---- what others left -------------------------------------------------- */
+
+/* A writer that is killed when its file is sealed, or before. */
+static void die_while_writing(bool sealed)
+{
+    ts_error error = {0};
+    ts_output *output;
+    pid_t child = fork();
+
+    if (child == 0) {
+        ts_output_new(path, &output, &error);
+        ts_output_append(output, body, BODY, &error);
+        if (sealed) ts_output_seal(output, &error);
+        raise(SIGKILL);
+    }
+    CHECK(child > 0 && waitpid(child, NULL, 0) == child);
+}
+
+static void the_dead_are_swept_and_the_living_are_not(void)
+{
+    ts_output *living, *sealed, *next;
+
+    empty_folder();
+    write_file("old");
+    CHECK_OK(ts_output_new(path, &living, error));
+    CHECK_OK(ts_output_append(living, "new", 3, error));
+    CHECK_OK(ts_output_new(path, &sealed, error));
+    CHECK_OK(ts_output_seal(sealed, error));
+    CHECK(entries(false) == 3);
+    die_while_writing(false);
+    CHECK(entries(false) == 4);
+    die_while_writing(true); /* which sweeps first, as each does */
+    CHECK(entries(false) == 4 && holds("old", 3));
+    CHECK_OK(ts_output_new(path, &next, error));
+    CHECK(entries(false) == 4, "the living two, the new one, the old file");
+    ts_output_free(next);
+    ts_output_free(sealed);
+    CHECK_OK(ts_output_publish(living, NULL, error));
+    ts_output_free(living);
+    CHECK(holds("new", 3) && entries(false) == 1);
+}
+
+/* Any call of the sweeper may fail: it leaves what it cannot be sure of. */
+static void a_sweep_that_fails_is_no_failure(void)
+{
+    int at = 0, left = 0;
+
+    do {
+        empty_folder();
+        install();
+        die_while_writing(false);
+        fault.seen = 0;
+        fault.fail_at = ++at;
+        int before = open_descriptors();
+        int folder_fd = ts_real.openat(AT_FDCWD, folder, O_RDONLY, 0);
+        ts_temp_sweep(folder_fd, "model");
+        close(folder_fd);
+        CHECK(open_descriptors() == before);
+        left += entries(true);
+    } while (fault.seen >= at);
+    CHECK(at > 6 && left >= 6 && left < at, "%d of %d", left, at);
+    install();
+}
+
+static void names_that_are_ours(void)
+{
+    char name[300], temp[TS_TEMP_NAME];
+    int folder_fd = ts_real.openat(AT_FDCWD, folder, O_RDONLY, 0);
+
+    CHECK(ts_temp_is(".model.0123456789abcdef.tmp", "model"));
+    CHECK(!ts_temp_is(".model.0123456789abcdef.tmp", "mode"));
+    CHECK(!ts_temp_is(".model.0123456789abcdef.tmp", "model.0"));
+    CHECK(!ts_temp_is(".model.0123456789abcdeg.tmp", "model"));
+    CHECK(!ts_temp_is(".model.0123456789abcdef.tmp~", "model"));
+    CHECK(!ts_temp_is("model.0123456789abcdef.tmp", "model"));
+    CHECK(!ts_temp_is(".model.0123456789abcde.tmp", "model"));
+    CHECK(!ts_temp_is(".", "model") && !ts_temp_is("", ""));
+    for (int size = 1; size <= 255; size += 127) {
+        memset(name, 'n', (size_t)size);
+        name[size] = '\0';
+        int fd = ts_temp_open(folder_fd, name, temp);
+        CHECK(fd >= 0 && ts_temp_is(temp, name), "%s", temp);
+        close(fd);
+        unlinkat(folder_fd, temp, 0);
+    }
+    close(folder_fd);
+}
+
 int main(int count, char **arguments)
 {
     snprintf(folder, sizeof folder, "%s/scratch_output",
@@ -536,6 +647,9 @@ int main(int count, char **arguments)
     RUN(any_call_may_fail);
     RUN(a_failed_fsync_is_final);
     RUN(a_forked_child_leaves_the_file_alone);
+    RUN(the_dead_are_swept_and_the_living_are_not);
+    RUN(a_sweep_that_fails_is_no_failure);
+    RUN(names_that_are_ours);
     empty_folder();
     CHECK_END();
 }

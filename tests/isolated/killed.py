@@ -48,7 +48,8 @@ def tidy() -> None:
     if index.exists():
         named = {index.name, *json.loads(index.read_bytes())["weight_map"].values()}
     for name in set(os.listdir(folder)) - named:
-        os.unlink(folder / name)
+        if not name.endswith(".tmp"):  # those go by themselves
+            os.unlink(folder / name)
 
 
 start = time.perf_counter()
@@ -71,4 +72,6 @@ for number in range(4, 4 + rounds):
     old, new = old + (now == there), new + (now == number)
     there = now
     tidy()
+save(number + 1)
+assert not [name for name in os.listdir(folder) if name.endswith(".tmp")]
 print(json.dumps({"old": old, "new": new}))
