@@ -6,8 +6,9 @@ the byte.  The work is done in C, without the GIL and by several threads.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from tensorstream.arrays import (
     host_array,
     numpy_dtype,
 )
+from tensorstream.units import parse_threads
 
 _ALIGNMENT = 64  # of an output: lets the core store past the caches
 
@@ -73,7 +75,7 @@ def compress(
     chunk: int | None = None,
     base: Any = None,
     base_name: str = "base",
-    threads: int = 0,
+    threads: int | None = None,
 ) -> _core.Buffer:
     """A frame of an array: bytes-like, self-describing, decompressed by `decompress`.
 
@@ -89,7 +91,7 @@ def compress(
         base: an array of the same dtype and shape: the frame holds the difference (XOR),
             small when only some bits changed, and needs the base to be decompressed.
         base_name: what the frame calls it.
-        threads: at most so many; 0 is one a core.
+        threads: at most so many; None is one a core.
 
     Returns:
         A read-only Buffer: len(), bytes(), file.write(), np.frombuffer() take it.
@@ -109,10 +111,16 @@ def compress(
                 f"the base is {base_code} of shape {base_shape}, the array {code} of "
                 f"shape {shape}"
             )
-    if chunk is not None and not 0 < chunk < 1 << 32:
+        if not isinstance(base_name, str) or not base_name:
+            raise ValueError(f"the base needs a name, not {base_name!r}")
+    if mode is not None and not isinstance(mode, str):
+        raise TypeError(f"mode is 'fast', 'portable', 'small', 'raw' or None, not {mode!r}")
+    if chunk is not None and not isinstance(chunk, SupportsIndex):
+        raise TypeError(f"chunk is a number of elements, not {chunk!r}")
+    if chunk is not None and not 0 < operator.index(chunk) < 1 << 32:
         raise ValueError(f"a chunk has 1 to {(1 << 32) - 1} elements, not {chunk}")
     return _core.compress(
-        flat, code, shape, mode or "raw", chunk or 0, threads, below, base_name
+        flat, code, shape, mode or "raw", chunk or 0, parse_threads(threads), below, base_name
     )
 
 
@@ -122,7 +130,7 @@ def decompress(
     *,
     base: Any = None,
     verify: bool = True,
-    threads: int = 0,
+    threads: int | None = None,
 ) -> Array:
     """The array that a frame holds.
 
@@ -134,7 +142,7 @@ def decompress(
         verify: compare the hashes of the front, of every chunk and, with a base, of the
             result.  Without, bytes that are not what was written may go unnoticed; memory
             stays safe.
-        threads: at most so many; 0 is one a core.
+        threads: at most so many; None is one a core.
 
     Returns:
         `out`, or a new array.  Packed dtypes (ggml blocks, F4, F6) come as uint8 whose last
@@ -150,6 +158,8 @@ def decompress(
     dtype, shape = _array_of(info)
     if out is None:
         out = _aligned(dtype, shape)
+    elif not isinstance(out, np.ndarray):
+        raise TypeError(f"out is a {type(out).__name__}, not an array")
     elif out.dtype != dtype or out.shape != shape or not out.flags.c_contiguous:
         raise ValueError(
             f"out is {out.dtype} of shape {out.shape}, not a C-contiguous {dtype} of "
@@ -160,7 +170,7 @@ def decompress(
     below: Array | None = None
     if base is not None and info.kind != "plain":
         below = bytes_of(np.ascontiguousarray(host_array(base)))
-    _core.decompress(frame, bytes_of(out), below, threads, verify)
+    _core.decompress(frame, bytes_of(out), below, parse_threads(threads), verify)
     return out
 
 

@@ -50,6 +50,7 @@ _FILE_TYPES = {
 }  # fmt: skip
 _QUANTIZATION_VERSION = 2  # ggml's GGML_QNT_VERSION
 
+_BUDGET = "256MiB"
 _LARGEST_CHUNK = 8 << 20
 _ENOUGH = 2 << 20
 
@@ -181,14 +182,19 @@ def _rules(quantize: Quantize) -> list[tuple[str, str | None]]:
         return []
     if isinstance(quantize, str):
         quantize = {"*": quantize}
+    if not isinstance(quantize, Mapping):
+        kind = type(quantize).__name__
+        raise TypeError(f"quantize is a scheme or a mapping of patterns to some, not a {kind}")
     rules = []
     for pattern, scheme in quantize.items():
         name = None if scheme is None else scheme_name(scheme)
-        if name is not None and name in ("int8", "int4", "nf4"):
+        if name in ("int8", "int4", "nf4"):
             raise ValueError(
                 f"{name} keeps its scales apart, and a tensor of a checkpoint has no place for "
                 "them; ggml's blocks, e4m3 and e5m2 can be written"
             )
+        if name is not None:  # is it one at all?
+            _core.quantized_sizes(name, "F32", 0, 0, False, 0)
         rules.append((pattern, name))
     return rules
 
@@ -423,10 +429,10 @@ def convert(
     where: Any = None,
     names: Iterable[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
-    budget: Size = "256MiB",
+    budget: Size | None = None,
     threads: int | None = None,
     base: Any = None,
-    engine: str = "auto",
+    engine: str | None = None,
     progress: Any = False,
     record: bool | str | os.PathLike[str] = False,
 ) -> Conversion:
@@ -450,7 +456,7 @@ def convert(
         compression, shard_size: see `create`.
         kinds, layers, include, exclude, regex, where, names: see `Selection`.
         metadata: more of it, or other values.
-        budget: bytes for everything on the way, at least 8 MiB.
+        budget: bytes for everything on the way, at least 8 MiB; None is 256MiB.
         threads, engine: that read, as in `Checkpoint.stream`; `threads` also compress.
         base: a checkpoint that the target holds differences to; see `create`.
         progress: as in `Checkpoint.stream`.
@@ -460,7 +466,7 @@ def convert(
         What was done.
 
     Raises:
-        ValueError: a format, dtype or scheme that does not go there.
+        ValueError: a format, dtype or scheme that does not go there; no tensor was chosen.
         UnsupportedError: a tensor of which the target can hold no equal.
         FormatError, OSError: as reading and writing raise them.  What was at the target is
             untouched then.
@@ -469,7 +475,7 @@ def convert(
     """
     ckpt = source if isinstance(source, Checkpoint) else Checkpoint(source)
     try:
-        size = parse_size(budget, "budget")
+        size = parse_size(_BUDGET if budget is None else budget, "budget")
         if size < 2 * LEAST_PACKING:
             raise ValueError(f"budget must be at least {2 * LEAST_PACKING} bytes, not {size}")
         share = size // 2 if compression is not None else max(size // 8, LEAST_BUDGET)
@@ -482,6 +488,8 @@ def convert(
         rows = Selection(kinds, layers, include, exclude, regex, where, names).rows(
             ckpt, ckpt.catalog
         )
+        if not rows and len(ckpt) > 0:
+            raise ValueError(f"none of the {len(ckpt)} tensors of {ckpt.label} was chosen")
         steps = steps_of(ckpt, rows, router, keep_ties=kind != "npz")
         out = Writer(
             target, format=format, metadata=metadata, compression=compression,

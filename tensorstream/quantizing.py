@@ -38,6 +38,8 @@ SCHEMES: tuple[str, ...] = _core.scheme_names()
 
 def scheme_name(scheme: str) -> str:
     """The name that the core has for it: in small letters, without aliases."""
+    if not isinstance(scheme, str):
+        raise TypeError(f"a scheme is a name such as 'q8_0', not {scheme!r}")
     name = scheme.lower()
     return _ALIASES.get(name, name)
 

@@ -31,12 +31,14 @@ from tensorstream.checkpoint import Checkpoint, TensorInfo
 from tensorstream.opening import is_module
 from tensorstream.selection import Layers, Patterns, Selection
 from tensorstream.streaming import DEFAULT_BUDGET
-from tensorstream.units import Size, parse_size
+from tensorstream.units import Size, parse_size, parse_threads
 
 FORMATS = {".safetensors": "safetensors", ".gguf": "gguf", ".npz": "npz"}
 LEAST_BUDGET, LEAST_PACKING = 1 << 20, 4 << 20
 FOLDER_SHARDS = "5GB"  # of a checkpoint in a folder, as the Hub has them
 TIED = "tensorstream.tied."
+_NAMED = "a mapping of names to arrays, a module or pairs (name, array) are saved"
+_MODES = "'fast', 'portable', 'small', 'raw'"
 
 # Small tensors are loaded into common memory of at most this size.
 _GROUP, _SMALL = 32 << 20, 4 << 20
@@ -61,10 +63,11 @@ def format_of(path: str | os.PathLike[str], format: str | None = None) -> str:
         ValueError: for another one.
     """
     suffix = pathlib.Path(path).suffix.lower()
-    found = FORMATS.get(suffix) if format is None else format.lower()
+    found = FORMATS.get(suffix) if format is None else str(format).lower()
     if found is None or found not in FORMATS.values():
         what = f"format {format!r}" if format is not None else f"suffix {suffix!r}"
-        raise ValueError(f"{what}: the formats written are {', '.join(FORMATS.values())}")
+        hint = "" if suffix or format is not None else "; a suffix or format= tells which"
+        raise ValueError(f"{what}: the formats written are {', '.join(FORMATS.values())}{hint}")
     return found
 
 
@@ -185,7 +188,7 @@ class Writer:
         format: str | None = None,
         compression: str | None = None,
         shard_size: Size | None = None,
-        budget: Size = DEFAULT_BUDGET,
+        budget: Size | None = None,
         threads: int | None = None,
         base: Any = None,
         digests: bool = False,
@@ -203,16 +206,18 @@ class Writer:
         size = _budget(budget, LEAST_BUDGET if compression is None else LEAST_PACKING)
         self._copy = min(size // 4, _SMALL)
         self.compression = compression
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
         self._options: dict[str, Any] = {
-            "digests": digests, "compression": compression, "threads": threads or 0,
+            "digests": digests, "compression": compression, "threads": parse_threads(threads),
             "budget": size - self._copy,
         }  # fmt: skip
         self._below: Checkpoint | None = None
         self._owns_below = False
         if base is not None:
             self._go_over(base)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise TypeError(f"metadata is a mapping, not a {type(metadata).__name__}")
+        if compression is not None and not isinstance(compression, str):
+            raise TypeError(f"compression is {_MODES} or None, not {compression!r}")
         self.metadata = dict(metadata or {})
         if self.format == "safetensors":
             self.metadata.setdefault("format", "pt")  # transformers asks for it
@@ -527,8 +532,8 @@ class TensorWriter:
 # -- shards ------------------------------------------------------------------------------------
 
 
-def _budget(budget: Size, least: int) -> int:
-    size = parse_size(budget, "budget")
+def _budget(budget: Size | None, least: int) -> int:
+    size = parse_size(DEFAULT_BUDGET if budget is None else budget, "budget")
     if size < least:
         raise ValueError(f"budget must be at least {least} bytes, not {size}")
     return size
@@ -599,7 +604,7 @@ def create(
     format: str | None = None,
     compression: str | None = None,
     shard_size: Size | None = None,
-    budget: Size = DEFAULT_BUDGET,
+    budget: Size | None = None,
     threads: int | None = None,
     base: Any = None,
 ) -> Writer:
@@ -617,7 +622,7 @@ def create(
             and `ts.open` gives the tensors back.
         shard_size: "5GB": start a new file before one grows above it, and write
             an index.  Of folders the default is 5GB, of files none.
-        budget: bytes for buffers, at least 1 MiB; 4 MiB with compression.
+        budget: bytes for buffers, at least 1 MiB, 4 MiB with compression; None is 64MiB.
         threads: that compress, besides the one that writes; None is one a core, 1 none.
         base: a checkpoint that this one differs little from, whatever `open` takes or an open
             one: a fine-tune's, say.  What has a tensor of the same name, dtype and shape
@@ -654,7 +659,7 @@ def save(
     compression: str | None = None,
     shard_size: Size | None = None,
     tied: str = "once",
-    budget: Size = DEFAULT_BUDGET,
+    budget: Size | None = None,
     threads: int | None = None,
     base: Any = None,
 ) -> pathlib.Path:
@@ -706,8 +711,15 @@ def _named_arrays(tensors: Any) -> dict[str, Any] | Iterator[tuple[str, Any]]:
         return _flat(tensors.state_dict(keep_vars=True))
     if isinstance(tensors, Mapping):
         return _flat(tensors)
-    pairs: Iterator[tuple[str, Any]] = iter(tensors)
-    return pairs
+    if isinstance(tensors, np.ndarray) or not isinstance(tensors, Iterable):
+        raise TypeError(f"{_NAMED}, not a {type(tensors).__name__}")
+    return map(_pair, tensors)
+
+
+def _pair(item: Any) -> tuple[str, Any]:
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+        return item
+    raise TypeError(f"{_NAMED}; one of what came is a {type(item).__name__}")
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -769,7 +781,7 @@ def load(
     where: Any = None,
     names: Iterable[str] | None = None,
     dtype: Any = None,
-    budget: Size = DEFAULT_BUDGET,
+    budget: Size | None = None,
     threads: int | None = None,
     base: Any = None,
     engine: str = "auto",
@@ -782,7 +794,7 @@ def load(
         kinds, layers, include, exclude, regex, where, names: see `Selection`.
         dtype: None keeps each tensor's own (quantised blocks come as float32); "float32",
             "float16", "bfloat16", "float64" convert floating-point tensors.
-        budget: for reading, besides the arrays themselves.
+        budget: for reading, besides the arrays themselves; None is 64MiB.
         base: where compressed differences find what they differ from; see `open`.
         threads, engine, progress: as in `Checkpoint.stream`.
 
@@ -803,6 +815,7 @@ def load(
         rows = selection.rows(ckpt, ckpt.catalog)
         target = None if dtype is None else float_target(dtype)
         arrays = _empty_arrays([ckpt.tensor(row) for row in rows], target)
+        budget = DEFAULT_BUDGET if budget is None else budget
         ckpt.read_into(arrays, budget=budget, threads=threads, engine=engine, progress=progress)
         for name, first in tied_names(ckpt).items():
             if first in arrays and names is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tensorstream import _core
 from tensorstream.arrays import float_target
 from tensorstream.progress import Progress, Rate, Reporter
-from tensorstream.units import Size, format_size, parse_size
+from tensorstream.units import Size, format_size, parse_size, parse_threads
 
 if TYPE_CHECKING:
     from tensorstream.checkpoint import Checkpoint
@@ -67,28 +67,26 @@ class Options(NamedTuple):
 def options(
     *,
     dtype: Any = None,
-    budget: Size = DEFAULT_BUDGET,
+    budget: Size | None = None,
     threads: int | None = None,
-    engine: str = "auto",
+    engine: str | None = None,
     chunk: Size | None = None,
     stats: bool = False,
     checksum: str | None = None,
 ) -> Options:
-    """Check what a person says and put it in the core's words.
+    """Check what a person says and put it in the core's words.  None is the default.
 
     Raises:
         ValueError: a size below its minimum, an unknown dtype, engine or checksum.
     """
     form, target = form_of(dtype)
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
     size = 0 if chunk is None or chunk == "auto" else parse_size(chunk, "chunk")
     return Options(
         form=form,
         dtype=target,
-        budget=parse_size(budget, "budget"),
-        threads=threads or 0,
-        engine=engine,
+        budget=parse_size(DEFAULT_BUDGET if budget is None else budget, "budget"),
+        threads=parse_threads(threads),
+        engine="auto" if engine is None else engine,
         chunk_size=size,
         stats=stats,
         checksum=checksum or "none",

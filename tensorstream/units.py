@@ -1,7 +1,8 @@
-"""Sizes as people write them: ``"64MiB"``, ``"1.5 GB"``, ``4096``.
+"""Sizes as people write them: ``"64MiB"``, ``"1.5 GB"``, ``4096``; numbers of threads.
 
 Everything in tensorstream that takes a size in bytes reads it with
-:func:`parse_size` and prints it with :func:`format_size`.
+:func:`parse_size` and prints it with :func:`format_size`; every ``threads=``
+is read with :func:`parse_threads`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from fractions import Fraction
 from typing import SupportsFloat, SupportsIndex
 
-__all__ = ["MAX_SIZE", "Size", "format_size", "parse_size"]
+__all__ = ["MAX_SIZE", "Size", "format_size", "parse_size", "parse_threads"]
 
 #: What the functions of this package accept wherever they ask for a size.
 Size = str | SupportsIndex | SupportsFloat
@@ -35,6 +36,7 @@ _SHAPE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LONGEST = 64  # characters; no honest size needs more
+_MOST_THREADS = 1 << 16  # the core starts far fewer
 
 
 def parse_size(value: Size, name: str = "size") -> int:
@@ -96,6 +98,23 @@ def format_size(size: SupportsIndex | SupportsFloat) -> str:
         if abs(amount) < 1023.95 or letter == "E":
             break
     return f"{amount:.1f} {letter}iB"
+
+
+def parse_threads(threads: SupportsIndex | None) -> int:
+    """Return how many threads the core is asked for: 0 of None, its own choice.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: less than 1.
+    """
+    if threads is None:
+        return 0
+    if type(threads).__name__ in ("bool", "bool_") or not isinstance(threads, SupportsIndex):
+        raise TypeError(f"threads must be a whole number or None, not {_shown(threads)}")
+    count = operator.index(threads)
+    if count < 1:
+        raise ValueError(f"threads must be at least 1, not {_shown(count)}")
+    return min(count, _MOST_THREADS)
 
 
 def _parse_text(text: str, name: str) -> int:

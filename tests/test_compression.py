@@ -339,3 +339,23 @@ def test_golden_frames(name: str) -> None:
     for cut in (1, 64, len(frame) // 2):
         with pytest.raises(ts.FormatError):
             ts.decompress(frame[:-cut])
+
+
+def test_wrong_words_are_told_by_name() -> None:
+    array = np.ones((8, 8), np.float32)
+    frame = ts.compress(array, threads=None, mode="raw")
+    assert same_bits(ts.decompress(frame, threads=None), array)
+    calls: list[tuple[type[Exception], str, Any]] = [
+        (ValueError, "threads must be at least 1, not 0", {"threads": 0}),
+        (TypeError, "threads must be a whole number", {"threads": "2"}),
+        (TypeError, "mode is 'fast', .* not 3", {"mode": 3}),
+        (TypeError, "chunk is a number of elements, not '4'", {"chunk": "4"}),
+        (ValueError, "the base needs a name, not None", {"base": array, "base_name": None}),
+    ]
+    for kind, message, options in calls:
+        with pytest.raises(kind, match=message):
+            ts.compress(array, **options)
+    with pytest.raises(TypeError, match=r"out is a list, not an array"):
+        ts.decompress(frame, out=[1.0])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"threads must be at least 1"):
+        ts.decompress(frame, threads=0)

@@ -521,3 +521,26 @@ def test_over_a_base(tmp_path: pathlib.Path) -> None:
         back = ts.convert(ckpt, tmp_path / "alone.safetensors")
     assert "tensorstream.base" not in ts.open(back.path).metadata
     assert np.array_equal(ts.load(back.path)["w.0"], tuned["w.0"])
+
+
+def test_what_cannot_be_converted_says_why(tmp_path: pathlib.Path) -> None:
+    source = as_safetensors(tmp_path)
+    (tmp_path / "page.html").write_text("<html>not found</html>")
+    calls: list[tuple[type[Exception], str, Any, str, Any]] = [
+        (ts.FormatError, "page.html: .*format", tmp_path / "page.html", "x.gguf", {}),
+        (FileNotFoundError, "nowhere.gguf", tmp_path / "nowhere.gguf", "x.gguf", {}),
+        (FileNotFoundError, "x.gguf: cannot open the folder", source, "no/x.gguf", {}),
+        (ValueError, r"none of the 6 tensors of .* was chosen", source, "x.gguf",
+         {"include": ["lm_head*", "zzz"]}),
+        (ValueError, "suffix '': the formats written", source, "x", {}),
+        (ts.UnsupportedError, "no quantisation scheme 'q9'", source, "x.gguf",
+         {"quantize": "q9"}),
+        (TypeError, "a scheme or a mapping of patterns", source, "x.gguf",
+         {"quantize": ["q8_0"]}),
+        (TypeError, "a scheme is a name such as 'q8_0', not 8", source, "x.gguf",
+         {"quantize": {"*": 8}}),
+    ]  # fmt: skip
+    for kind, message, place, target, options in calls:
+        with pytest.raises(kind, match=message):
+            ts.convert(place, tmp_path / target, **options)
+    assert sorted(os.listdir(tmp_path)) == sorted(["page.html", source.name])

@@ -324,6 +324,45 @@ def test_wrong_calls(tmp_path: pathlib.Path) -> None:
     assert os.listdir(tmp_path) == ["y.safetensors"]
 
 
+def test_none_is_the_default(tmp_path: pathlib.Path) -> None:
+    array = {"a": np.arange(9.0)}
+    path = ts.save(
+        str(tmp_path / "m.safetensors"), array, None, format=None, compression=None,
+        shard_size=None, budget=None, threads=None, base=None,
+    )  # fmt: skip
+    assert same(ts.load(str(path), budget=None, threads=None, dtype=None)["a"], array["a"])
+    done = ts.convert(
+        str(path), str(tmp_path / "m.gguf"), format=None, dtype=None, quantize=None,
+        compression=None, budget=None, threads=None, engine=None, base=None,
+    )  # fmt: skip
+    assert done.tensors == 1
+    for budget in (8 << 20, "8MiB", np.int64(8 << 20), 8.0 * 2**20):
+        ts.save(path, array, budget=budget, compression="fast")
+        ts.convert(path, tmp_path / "m.npz", budget=budget)
+        assert same(ts.load(path, budget=budget)["a"], array["a"])
+
+
+def test_wrong_words(tmp_path: pathlib.Path) -> None:
+    array = np.ones((4, 4), np.float32)
+    place = tmp_path / "m.safetensors"
+    saves: list[tuple[type[Exception], str, Any, Any]] = [
+        (TypeError, "arrays, a module or pairs .* not a ndarray", array, {}),
+        (TypeError, "pairs .*; one of what came is a ndarray", [array], {}),
+        (TypeError, "not a NoneType", None, {}),
+        (TypeError, "metadata is a mapping, not a str", {"a": array}, {"metadata": "x"}),
+        (TypeError, "compression is 'fast', .* not True", {"a": array}, {"compression": True}),
+        (ValueError, "format 3: the formats written are", {"a": array}, {"format": 3}),
+        (TypeError, "threads must be a whole number", {"a": array}, {"threads": 1.5}),
+        (TypeError, "budget must be a number of bytes", {"a": array}, {"budget": [1]}),
+    ]
+    for kind, message, tensors, options in saves:
+        with pytest.raises(kind, match=message):
+            ts.save(place, tensors, **options)
+    with pytest.raises(ValueError, match=r"suffix '': .*; a suffix or format= tells which"):
+        ts.save(tmp_path / "m", {"a": array})
+    assert not os.listdir(tmp_path)
+
+
 def test_metadata_of_other_types(tmp_path: pathlib.Path) -> None:
     path = ts.save(tmp_path / "x.safetensors", {}, {"n": 3, "list": [1, "a"], "a": np.eye(2)})
     found = ts.open(path).metadata

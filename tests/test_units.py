@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorstream.units import MAX_SIZE, format_size, parse_size
+from tensorstream.units import MAX_SIZE, format_size, parse_size, parse_threads
 
 
 @pytest.mark.parametrize(
@@ -137,3 +137,14 @@ def test_any_text_is_a_size_or_a_clear_error(text: str) -> None:
         assert 0 <= parse_size(text) <= MAX_SIZE
     except ValueError as error:
         assert "size" in str(error)
+
+
+def test_threads() -> None:
+    assert [parse_threads(one) for one in (None, 1, np.int8(3))] == [0, 1, 3]
+    assert 64 <= parse_threads(10**30) < 1 << 31, "what the core takes"
+    for wrong in (0, -3):
+        with pytest.raises(ValueError, match=rf"threads must be at least 1, not {wrong}"):
+            parse_threads(wrong)
+    for other in (True, "2", 1.5):
+        with pytest.raises(TypeError, match=r"threads must be a whole number or None, not"):
+            parse_threads(other)  # type: ignore[arg-type]
