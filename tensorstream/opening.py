@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import pathlib
 import re
@@ -74,9 +75,21 @@ def find_file(source: str | os.PathLike[str]) -> pathlib.Path:
     index = path.with_name(f"{path.name}.index.json")
     if not path.exists() and index.is_file():
         return index  # where `save` was asked for shards
+    if not path.exists() and path.suffix == ".gguf":
+        path = _first_part(path)
     if path.exists() or not (isinstance(source, str) and _HUB_ID.match(source)):
         return path
     return _in_folder(_hub_folder(source))
+
+
+def _first_part(path: pathlib.Path) -> pathlib.Path:
+    """Of the GGUF in parts that is called so, if there is just one; else the path."""
+    found = [
+        part
+        for part in path.parent.glob(f"{glob.escape(path.stem)}-00001-of-*.gguf")
+        if _PART.search(part.name)
+    ]
+    return found[0] if len(found) == 1 else path
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:

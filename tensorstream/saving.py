@@ -7,6 +7,7 @@ same folder, and what stood at the path stands there untouched.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -203,6 +204,8 @@ class Writer:
         self.files: list[pathlib.Path] = []
         self._base = place
         self._limit = _shard_limit(self.format, shard_size)
+        if self._limit and self.format == "gguf":
+            _check_no_parts(place)
         size = _budget(budget, LEAST_BUDGET if compression is None else LEAST_PACKING)
         self._copy = min(size // 4, _SMALL)
         self.compression = compression
@@ -279,15 +282,31 @@ class Writer:
 
     def _start_shard(self, core: _core.Writer) -> None:
         """All that can be known of it before its first tensor."""
-        if self._values_from is not None:
+        is_first = core is self._shards[0]
+        if self._values_from is not None and is_first:
             core.copy_values(*self._values_from)
-        put_metadata(core, self.format, self.metadata)
+        if is_first or self.format == "safetensors":
+            put_metadata(core, self.format, self.metadata)
         size = 0
-        for row in self._plan[len(self._names) :]:
+        coming = self._plan[len(self._names) :]
+        for at, row in enumerate(coming):
             if size > 0 and self._limit and size + row.nbytes > self._limit:
+                coming = coming[:at]
+                is_first = False
                 break
-            core.expect(row.name, row.dtype, row.shape)
             size += row.nbytes
+        if self.format == "gguf" and not is_first:
+            _tell_split(core, len(self._shards) - 1, 0, 0)  # room for what will be known
+        for row in coming:
+            core.expect(row.name, row.dtype, row.shape)
+
+    def _leave_shard(self, core: _core.Writer) -> None:
+        """It is full; parts of a GGUF say how many there are, which nobody knows yet."""
+        if self.format == "gguf":
+            core.rest()
+            return
+        put_metadata(core, self.format, self.metadata)
+        core.finish()
 
     # -- tensors --
 
@@ -336,8 +355,7 @@ class Writer:
         core = self._shards[-1]
         size = core.size - self._header + tensor.nbytes
         if self._limit and self._in_shard and size > self._limit:
-            put_metadata(core, self.format, self.metadata)
-            core.finish()
+            self._leave_shard(core)
             core = self._new_shard()
             self._shards.append(core)
             self._in_shard = set()
@@ -403,8 +421,7 @@ class Writer:
             core = self._shards[-1]
             if not self._in_shard:
                 self._start_shard(core)
-            put_metadata(core, self.format, self.metadata)
-            core.finish()
+            self._finish()
             self._publish()
         except BaseException:
             self.abort()
@@ -419,13 +436,40 @@ class Writer:
             core.close()
         self._leave_base()
 
+    def _finish(self) -> None:
+        if self.format != "gguf":
+            put_metadata(self._shards[-1], self.format, self.metadata)
+            self._shards[-1].finish()
+            return
+        put_metadata(self._shards[0], self.format, self.metadata)
+        for number, core in enumerate(self._shards):
+            if len(self._shards) > 1:
+                _tell_split(core, number, len(self._shards), len(self._names))
+            core.finish()
+
     def _publish(self) -> None:
         old = _old_shards(self._base)
         if len(self._shards) == 1:
             self._shards[0].publish()
             self.files = [self._base]
             _remove(old)
-            return
+        elif self.format == "gguf":
+            self._publish_parts()
+        else:
+            self._publish_shards(old)
+
+    def _publish_parts(self) -> None:
+        """The first one last: where it is, all are."""
+        _check_no_parts(self._base)
+        parts = [
+            self._base.with_name(name) for name in _numbered(self._base, "", len(self._shards))
+        ]
+        for part, core in reversed(list(zip(parts, self._shards, strict=True))):
+            core.publish(part.name)
+        self.path, self.files = parts[0], parts
+        _remove([self._base])
+
+    def _publish_shards(self, old: list[pathlib.Path]) -> None:
         names = _shard_names(self._base, len(self._shards))
         weight_map: dict[str, str] = {}
         total = 0
@@ -542,8 +586,8 @@ def _budget(budget: Size | None, least: int) -> int:
 def _shard_limit(format: str, shard_size: Size | None) -> int:
     if shard_size is None:
         return 0
-    if format != "safetensors":
-        raise ValueError(f"shard_size is for safetensors; {format} files are written whole")
+    if format == "npz":
+        raise ValueError("shard_size is for safetensors and GGUF; npz files are written whole")
     size = parse_size(shard_size, "shard_size")
     if size == 0:
         raise ValueError("shard_size must be positive")
@@ -560,13 +604,37 @@ def _shard_names(path: pathlib.Path, count: int) -> list[str]:
     None of them is there yet: an index that is still in place may name files of today.
     """
     for tag in ["", *(f"-{number}" for number in range(2, 1000))]:
-        names = [
-            f"{path.stem}{tag}-{number:05d}-of-{count:05d}{path.suffix}"
-            for number in range(1, count + 1)
-        ]
+        names = _numbered(path, tag, count)
         if not any(path.with_name(name).exists() for name in names):
             return names
     raise FileExistsError(f"shards of {path} are there under a thousand names")
+
+
+def _numbered(path: pathlib.Path, tag: str, count: int) -> list[str]:
+    return [
+        f"{path.stem}{tag}-{number:05d}-of-{count:05d}{path.suffix}"
+        for number in range(1, count + 1)
+    ]
+
+
+def _tell_split(core: _core.Writer, number: int, count: int, tensors: int) -> None:
+    """Which part of a GGUF it is, as llama.cpp's gguf-split says it."""
+    core.value("split.no", "u", 2, number, 0)
+    core.value("split.count", "u", 2, count, 0)
+    core.value("split.tensors.count", "i", 4, tensors, 0)
+
+
+def _check_no_parts(path: pathlib.Path) -> None:
+    """Parts of a GGUF have no index by which new ones could replace them all at once."""
+    ours = re.compile(rf"{re.escape(path.stem)}-\d{{5}}-of-\d{{5}}{re.escape(path.suffix)}")
+    there = sorted(name for name in os.listdir(path.parent) if ours.fullmatch(name))
+    if there:
+        raise FileExistsError(
+            errno.EEXIST,
+            f"parts of {path.name} are there: {', '.join(there[:3])}"
+            f"{' ...' if len(there) > 3 else ''}; remove them or write beside them",
+            os.fspath(path),
+        )
 
 
 def _old_shards(path: pathlib.Path) -> list[pathlib.Path]:
@@ -621,7 +689,8 @@ def create(
             The file is a valid safetensors file all the same, of uint8 tensors to others,
             and `ts.open` gives the tensors back.
         shard_size: "5GB": start a new file before one grows above it, and write
-            an index.  Of folders the default is 5GB, of files none.
+            an index; a GGUF becomes parts called as llama.cpp's gguf-split calls them, of
+            which each tells how many there are.  Of folders the default is 5GB, of files none.
         budget: bytes for buffers, at least 1 MiB, 4 MiB with compression; None is 64MiB.
         threads: that compress, besides the one that writes; None is one a core, 1 none.
         base: a checkpoint that this one differs little from, whatever `open` takes or an open
@@ -633,9 +702,10 @@ def create(
         A `Writer`, to be used in a `with` block.
 
     Raises:
-        ValueError: an unknown format; shards of another one than safetensors; a base without
+        ValueError: an unknown format; shards of npz; a base without
             compression, that the new file would replace, or that holds differences itself.
         BudgetError: the budget is too small to unpack the base beside packing.
+        FileExistsError: parts of a GGUF of that name are there.
         OSError: the folder is not there or not writable.
 
     >>> with ts.create("new.safetensors") as out:

@@ -305,8 +305,9 @@ def test_wrong_calls(tmp_path: pathlib.Path) -> None:
         ts.save(tmp_path / "x.safetensors", {"t": "text"})
     with pytest.raises(ValueError, match=r"suffix '[.]bin': the formats written are"):
         ts.save(tmp_path / "x.bin", {})
-    with pytest.raises(ValueError, match="shard_size is for safetensors"):
-        ts.save(tmp_path / "x.gguf", {}, shard_size="1MB")
+    with pytest.raises(ValueError, match="shard_size is for safetensors and GGUF"):
+        ts.save(tmp_path / "x.npz", {}, shard_size="1MB")
+
     with pytest.raises(ValueError, match="budget must be at least"):
         ts.create(tmp_path / "x.safetensors", budget=1000)
     with pytest.raises(ValueError, match="tied is 'once' or 'copy'"):
@@ -735,6 +736,69 @@ def test_a_folder_has_the_layout_of_the_hub(tmp_path: pathlib.Path) -> None:
     assert index == tmp_path / "model.safetensors.index.json"
     assert not (tmp_path / "model.safetensors").exists()
     assert set(ts.load(tmp_path)) == set(model())
+
+
+def test_a_gguf_in_parts(tmp_path: pathlib.Path) -> None:
+    gguf = oracle("gguf")
+    tensors = {f"blk.{i}.weight": np.full((40, 256), i, np.float32) for i in range(7)}
+    tensors["tied"] = tensors["blk.1.weight"]
+    (tmp_path / "m.gguf").write_bytes(b"old")
+    path = ts.save(
+        tmp_path / "m.gguf", tensors, {"general.architecture": "llama", "a.b": [1, 2]},
+        shard_size="90KB",
+    )  # fmt: skip
+    names = [f"m-{i:05d}-of-00004.gguf" for i in range(1, 5)]
+    assert sorted(os.listdir(tmp_path)) == names and path.name == names[0]
+    found = {}
+    for number, name in enumerate(names):
+        reader = gguf.GGUFReader(tmp_path / name)
+        told = {key: field.contents() for key, field in reader.fields.items()}
+        kinds = {key: field.types[0] for key, field in reader.fields.items()}
+        assert (told["split.no"], told["split.count"]) == (number, 4)
+        assert told["split.tensors.count"] == 7
+        assert kinds["split.no"] == kinds["split.count"] == gguf.GGUFValueType.UINT16
+        assert kinds["split.tensors.count"] == gguf.GGUFValueType.INT32
+        assert ("general.architecture" in told) == (number == 0), "as gguf-split has it"
+        for tensor in reader.tensors:
+            found[tensor.name] = np.array(tensor.data)
+    assert all(same(found[name], tensors[name]) for name in list(tensors)[:7])
+    for place in (path, tmp_path / "m.gguf", tmp_path / names[2], tmp_path):
+        loaded = ts.load(place)
+        assert all(same(loaded[name], array) for name, array in tensors.items()), place
+
+
+def test_a_gguf_in_parts_as_they_come(tmp_path: pathlib.Path) -> None:
+    """Nobody knows how many parts there will be, nor a name before it comes."""
+    rows = np.arange(64 * 100, dtype=np.float32).reshape(100, 64)
+    with ts.create(tmp_path / "m.gguf", shard_size="60KB") as out:
+        for i in range(5):
+            with out.tensor(f"t.{i}." + "long" * 100, "float32", (None, 64)) as tensor:
+                tensor.write(rows + i)
+        out.metadata["told"] = "at the end"
+    assert len(out.files) == 2 and out.path == out.files[0]
+    loaded = ts.load(out.path)
+    assert all(same(array, rows + i) for i, array in enumerate(loaded.values()))
+    assert ts.open(out.path).metadata["told"] == "at the end"
+    whole = ts.save(tmp_path / "one.gguf", {"a": rows}, shard_size="60KB")
+    assert whole == tmp_path / "one.gguf" and "split.count" not in ts.open(whole).metadata
+
+
+def test_parts_that_are_there_are_left_alone(tmp_path: pathlib.Path) -> None:
+    tensors = {f"t.{i}": np.full((40, 256), i, np.float32) for i in range(3)}
+    path = ts.save(tmp_path / "m.gguf", tensors, shard_size="50KB")
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(FileExistsError, match=r"parts of m.gguf are there: m-00001-of-00003"):
+        ts.save(tmp_path / "m.gguf", tensors, shard_size="50KB")
+    with pytest.raises(ZeroDivisionError):  # noqa: SIM117
+        with ts.create(tmp_path / "n.gguf", shard_size="50KB") as out:
+            for name, array in tensors.items():
+                out.write(name, array)
+            _ = 1 / 0
+    assert sorted(os.listdir(tmp_path)) == before
+    again = ts.convert(path, tmp_path / "q.gguf", quantize="q8_0", shard_size="12KB")
+    assert len(list(tmp_path.glob("q-*-of-00003.gguf"))) == 3 and again.dtypes == {"Q8_0": 3}
+    back = ts.convert(again.path, tmp_path / "b.gguf")
+    assert "split.count" not in ts.open(back.path).metadata
 
 
 # -- failing -----------------------------------------------------------------------------------

@@ -245,6 +245,10 @@ ts_status ts_writer_end(ts_writer *writer, ts_error *error);
 ts_status ts_writer_repeat(ts_writer *writer, ts_name name, ts_name of,
                            ts_error *error);
 
+/* Between two tensors, or after the last: it is not written to for a while and
+ * needs no buffer. */
+ts_status ts_writer_rest(ts_writer *writer, ts_error *error);
+
 /* Header, directory, and all of it on the disk, still under its temporary
  * name. */
 ts_status ts_writer_finish(ts_writer *writer, ts_error *error);

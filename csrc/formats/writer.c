@@ -676,6 +676,12 @@ static ts_status finish(ts_writer *writer, ts_error *error)
     return ts_output_seal(writer->output, error);
 }
 
+ts_status ts_writer_rest(ts_writer *writer, ts_error *error)
+{
+    ts_status status = ts_output_rest(writer->output, error);
+    return ts_error_in_file(error, status, ts_output_path(writer->output));
+}
+
 ts_status ts_writer_finish(ts_writer *writer, ts_error *error)
 {
     ts_status status = finish(writer, error);

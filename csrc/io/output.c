@@ -35,7 +35,7 @@ struct ts_output {
     bool has_temp;       /* a file of the name `temp` is ours to remove */
     uint64_t generation; /* of the process that made it */
     uint8_t *buffer;     /* owned: TS_OUTPUT_BUFFER bytes, `used` of them
-                            waiting to stand at `flushed` */
+                            waiting to stand at `flushed`; NULL at rest */
     size_t used;
     uint64_t flushed;  /* bytes handed to the system */
     uint64_t started;  /* of them, bytes whose writing was asked for */
@@ -278,6 +278,24 @@ static ts_status flush(ts_output *output, ts_error *error)
     return write_end(output, output->buffer, size, error);
 }
 
+ts_status ts_output_rest(ts_output *output, ts_error *error)
+{
+    TS_TRY(check_usable(output, OPEN, error));
+    TS_TRY(flush(output, error));
+    free(output->buffer);
+    output->buffer = NULL;
+    return TS_OK;
+}
+
+static ts_status have_buffer(ts_output *output, ts_error *error)
+{
+    if (output->buffer == NULL) output->buffer = malloc(TS_OUTPUT_BUFFER);
+    if (output->buffer != NULL) return TS_OK;
+    ts_status status = ts_fail(error, TS_NOMEM, "cannot allocate %zu bytes",
+                               TS_OUTPUT_BUFFER);
+    return give_up(output, status, error);
+}
+
 ts_status ts_output_reserve(ts_output *output, uint64_t size, ts_error *error)
 {
     struct statvfs info;
@@ -311,6 +329,7 @@ ts_status ts_output_append(ts_output *output, const void *bytes, uint64_t size,
         if (size >= TS_OUTPUT_BUFFER)
             return write_end(output, at, size, error);
     }
+    TS_TRY(have_buffer(output, error));
     if (size > 0) memcpy(output->buffer + output->used, at, (size_t)size);
     output->used += (size_t)size;
     return TS_OK;
@@ -455,6 +474,7 @@ ts_status ts_output_shift(ts_output *output, uint64_t at, uint64_t by,
                        " bytes", at, by);
     if (by == 0) return TS_OK;
     TS_TRY(flush(output, error));
+    TS_TRY(have_buffer(output, error));
     /* ext4 and XFS insert a hole without copying anything.  It needs whole
      * file system blocks, and a tail: EINVAL when either is not so. */
     if (ts_sys.fallocate(output->fd, FALLOC_FL_INSERT_RANGE, (off_t)at,

@@ -57,6 +57,10 @@ ts_status ts_output_look(ts_output *output, uint64_t offset, void *into,
 ts_status ts_output_shift(ts_output *output, uint64_t at, uint64_t by,
                           ts_error *error);
 
+/* Nothing will be appended for a while: the buffer is written, and its memory
+ * given back until something is. */
+ts_status ts_output_rest(ts_output *output, ts_error *error);
+
 uint64_t ts_output_size(const ts_output *output); /* appended so far */
 const char *ts_output_path(const ts_output *output);
 

@@ -280,34 +280,36 @@ static PyObject *Writer_write(PyObject *op, PyObject *bytes)
     return result;
 }
 
-static PyObject *Writer_end(PyObject *op, PyObject *ignored)
+/* ---- the end ------------------------------------------------------------ */
+
+static PyObject *run(Writer *self, ts_status (*what)(ts_writer *, ts_error *))
 {
-    Writer *self = (Writer *)op;
     ts_status status;
     ts_error error;
-    (void)ignored;
 
     if (!enter(self)) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    status = ts_writer_end(self->writer, &error);
+    status = what(self->writer, &error);
     Py_END_ALLOW_THREADS
     return leave(self, status, &error);
 }
 
-/* ---- the end ------------------------------------------------------------ */
+static PyObject *Writer_end(PyObject *op, PyObject *ignored)
+{
+    (void)ignored;
+    return run((Writer *)op, ts_writer_end);
+}
+
+static PyObject *Writer_rest(PyObject *op, PyObject *ignored)
+{
+    (void)ignored;
+    return run((Writer *)op, ts_writer_rest);
+}
 
 static PyObject *Writer_finish(PyObject *op, PyObject *ignored)
 {
-    Writer *self = (Writer *)op;
-    ts_status status;
-    ts_error error;
     (void)ignored;
-
-    if (!enter(self)) return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    status = ts_writer_finish(self->writer, &error);
-    Py_END_ALLOW_THREADS
-    return leave(self, status, &error);
+    return run((Writer *)op, ts_writer_finish);
 }
 
 static PyObject *Writer_publish(PyObject *op, PyObject *args)
@@ -484,6 +486,8 @@ static PyMethodDef methods[] = {
      "repeat(name, of, /)\n--\n\n"
      "One more tensor, with the bytes of a compressed one in this file."},
     {"end", Writer_end, METH_NOARGS, "end()\n--\n\nThe tensor is complete."},
+    {"rest", Writer_rest, METH_NOARGS,
+     "rest()\n--\n\nNothing more comes for a while: the buffer is given back."},
     {"finish", Writer_finish, METH_NOARGS,
      "finish()\n--\n\nAll of it on the disk, under its temporary name."},
     {"publish", Writer_publish, METH_VARARGS,

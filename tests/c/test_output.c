@@ -255,6 +255,7 @@ static ts_status write_all(ts_output *output, ts_error *error)
         at += size;
     }
     CHECK(ts_output_size(output) == GRAIN + BODY);
+    TS_TRY(ts_output_rest(output, error)); /* and still all of these */
     TS_TRY(ts_output_shift(output, GRAIN, GRAIN, error));
     CHECK(ts_output_size(output) == sizeof whole);
     return ts_output_patch(output, 0, whole, 2 * GRAIN, error);
