@@ -307,7 +307,6 @@ def test_wrong_calls(tmp_path: pathlib.Path) -> None:
         ts.save(tmp_path / "x.bin", {})
     with pytest.raises(ValueError, match="shard_size is for safetensors and GGUF"):
         ts.save(tmp_path / "x.npz", {}, shard_size="1MB")
-
     with pytest.raises(ValueError, match="budget must be at least"):
         ts.create(tmp_path / "x.safetensors", budget=1000)
     with pytest.raises(ValueError, match="tied is 'once' or 'copy'"):
