@@ -90,12 +90,17 @@ INLINE spreading spreading_of(unsigned bits)
     return it;
 }
 
-INLINE __m512i spread64(const spreading *it, const uint8_t *packed)
+/* The bits above a symbol's are those of the next ones. */
+INLINE __m512i spread_raw(const spreading *it, const uint8_t *packed)
 {
     __m512i x = _mm512_maskz_loadu_epi8(it->used, packed);
     x = _mm512_permutexvar_epi8(it->from, x);
-    return _mm512_and_si512(_mm512_multishift_epi64_epi8(it->shift, x),
-                            it->mask);
+    return _mm512_multishift_epi64_epi8(it->shift, x);
+}
+
+INLINE __m512i spread64(const spreading *it, const uint8_t *packed)
+{
+    return _mm512_and_si512(spread_raw(it, packed), it->mask);
 }
 
 /* ---- elements --------------------------------------------------------- */

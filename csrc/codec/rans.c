@@ -565,6 +565,7 @@ ts_status ts_rans_open(ts_rans_reader *reader, const ts_planes *with,
     unsigned tables = head[1], rare_bits = head[2];
     size_t rare = (size_t)rare_of_head(head);
     reader->end = end;
+    reader->lists = lists;
     reader->cursor.group = 0;
     reader->tables.bits = head[0];
     for (unsigned i = 0; i < tables; i++)
@@ -630,17 +631,45 @@ ts_status ts_rans_read(ts_rans_reader *reader, size_t groups, uint8_t *out,
     return all_read(groups - done, error);
 }
 
-bool ts_rans_has_sink(void) { return kernel()->decode_into != NULL; }
+bool ts_rans_can_sink(unsigned low)
+{
+    return kernel()->decode_into != NULL && low <= TS_RANS_MOST_LOW;
+}
+
+/* Rare symbols where the sink wants them, and back those that it left. */
+static void place_rares(ts_rans_reader *reader, const ts_rans_sink *sink)
+{
+    bool turned = sink->rotated && sink->width == 1;
+    uint8_t *rare = reader->lists + (reader->cursor.rare - reader->lists);
+
+    for (; rare < reader->cursor.rares; rare++) {
+        uint8_t moved = (uint8_t)(*rare << sink->low);
+        *rare = turned ? (uint8_t)(moved >> 1 | moved << 7) : moved;
+    }
+}
+
+static void take_rares_back(ts_rans_reader *reader, const ts_rans_sink *sink)
+{
+    bool turned = sink->rotated && sink->width == 1;
+    uint8_t *rare = reader->lists + (reader->cursor.rare - reader->lists);
+
+    for (; rare < reader->cursor.rares; rare++) {
+        uint8_t moved = turned ? (uint8_t)(*rare << 1 | *rare >> 7) : *rare;
+        *rare = (uint8_t)(moved >> sink->low);
+    }
+}
 
 ts_status ts_rans_read_into(ts_rans_reader *reader, size_t groups,
                             ts_rans_sink *sink, ts_error *error)
 {
     size_t done = 0;
 
+    place_rares(reader, sink);
     do {
         done += kernel()->decode_into(&reader->tables, &reader->cursor,
                                       groups - done, sink);
     } while (goes_on(reader, groups - done));
+    take_rares_back(reader, sink);
     return all_read(groups - done, error);
 }
 

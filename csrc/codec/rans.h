@@ -103,6 +103,7 @@ typedef struct {
     const uint8_t *begin[TS_RANS_STREAMS]; /* borrowed: renewal bytes */
     size_t size[TS_RANS_STREAMS];
     size_t before[TS_RANS_STREAMS]; /* of those, used before the tail */
+    uint8_t *lists; /* borrowed: numbers and rare symbols, unpacked */
     bool in_tail[TS_RANS_STREAMS];
     uint8_t tail[TS_RANS_STREAMS][4 * TS_RANS_REACH];
 } ts_rans_reader;
@@ -122,7 +123,7 @@ ts_status ts_rans_open(ts_rans_reader *reader, const ts_planes *with,
 ts_status ts_rans_read(ts_rans_reader *reader, size_t groups, uint8_t *out,
                        ts_error *error);
 /* Whole groups at once to elements, where the machine can: see sink. */
-bool ts_rans_has_sink(void);
+bool ts_rans_can_sink(unsigned low);
 ts_status ts_rans_read_into(ts_rans_reader *reader, size_t groups,
                             ts_rans_sink *sink, ts_error *error);
 ts_status ts_rans_close(const ts_rans_reader *reader, ts_error *error);

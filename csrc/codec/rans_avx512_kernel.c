@@ -88,9 +88,11 @@ INLINE void step(decoder *it, int v, unsigned bits)
     __mmask32 renew = _mm512_cmplt_epu16_mask(x, _mm512_set1_epi16(256));
     __mmask64 upper = _mm512_mask_testn_epi8_mask(
         ~even, x, _mm512_set1_epi8((char)0xFF));
-    __m512i next = _mm512_maskz_expand_epi8(
-        upper, _mm512_castsi256_si512(
-                   _mm256_loadu_si256((const __m256i *)it->at[v])));
+    /* what the other bytes hold does not matter, and zeroing them costs */
+    __m512i next = _mm512_mask_expand_epi8(
+        b, upper,
+        _mm512_castsi256_si512(
+            _mm256_loadu_si256((const __m256i *)it->at[v])));
 
     it->at[v] += (unsigned)_mm_popcnt_u32(renew);
     it->state[v] = _mm512_mask_shldi_epi16(x, renew, x, next, 8);
@@ -142,41 +144,72 @@ static AVX512 size_t decode(const ts_rans_tables *tables,
 
 /* ---- decoding to elements --------------------------------------------- */
 
-/* The top bytes of 64 elements, their lower bits put to them. */
-INLINE __m512i whole_top(__m512i upper, const ts_rans_sink *sink,
-                         const spreading *lower, size_t at)
-{
-    if (sink->low == 0) return upper;
-    __m512i kept = _mm512_and_si512(
-        upper, _mm512_set1_epi8((char)(0xFF >> sink->low)));
-    return _mm512_or_si512(
-        _mm512_sll_epi16(kept, _mm_cvtsi32_si128((int)sink->low)),
-        spread64(lower, sink->lower + at / 8 * sink->low));
-}
-
-/* What does not change while elements are put together. */
+/* What does not change while elements are put together.  Symbols come out of
+ * their table where they belong in the top byte, single bytes rotated back
+ * already; so do the bits below, of up to 6 of which a look-up takes care. */
 typedef struct {
-    const ts_rans_sink *sink;
-    spreading lower;
-    const uint8_t *ahead;
-    unsigned lines;
+    const uint8_t *plane[4], *lower, *ahead;
+    uint8_t *out;
+    spreading cut;
+    __m512i below;
+    unsigned low, lines;
 } merging;
 
-INLINE void merge_group(decoder *it, merging *to, size_t group, unsigned bits,
+/* A top byte's upper bits (or its lower, with low 0) in their place. */
+INLINE __m512i placed(__m512i x, unsigned low, bool turned)
+{
+    __m512i kept = _mm512_and_si512(x, _mm512_set1_epi8((char)(0xFF >> low)));
+    __m512i moved = _mm512_sll_epi16(kept, _mm_cvtsi32_si128((int)low));
+    return turned ? rotated8(moved, 7) : moved;
+}
+
+INLINE merging begin_merging(const ts_rans_sink *sink, bool turned)
+{
+    __m512i mask = _mm512_set1_epi8((char)((1 << sink->low) - 1));
+    merging it = {.lower = sink->lower,
+                  .ahead = sink->ahead.at,
+                  .out = sink->out,
+                  .cut = spreading_of(sink->low),
+                  .low = sink->low,
+                  .lines = sink->ahead.at != NULL ? sink->ahead.lines : 0};
+
+    it.below = placed(_mm512_and_si512(count8(), mask), 0, turned);
+    for (int k = 0; k < 4; k++) it.plane[k] = sink->plane[k];
+    return it;
+}
+
+/* ESC gets a byte that no placed symbol is: one with a lower bit. */
+INLINE void place_symbols(decoder *it, unsigned low, bool turned)
+{
+    __m512i escape = it->escape;
+
+    it->escape = placed(low > 0 ? _mm512_set1_epi8(1) : escape, 0, turned);
+    for (int i = 0; i < 4; i++) {
+        __mmask64 rare = _mm512_cmpeq_epi8_mask(it->symbol.part[i], escape);
+        it->symbol.part[i] =
+            _mm512_mask_mov_epi8(placed(it->symbol.part[i], low, turned), rare,
+                                 it->escape);
+    }
+}
+
+INLINE void merge_group(decoder *it, merging *to, unsigned bits,
                         unsigned width, bool rotated, bool bypass)
 {
-    const ts_rans_sink *sink = to->sink;
-
     to->ahead = fetch(to->ahead, to->lines);
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; v += 2) {
-        size_t at = group * TS_RANS_LANES + 32 * (size_t)v;
+        __m512i top = next64(it, v, bits);
+        if (to->low > 0) {
+            __m512i below = spread_raw(&to->cut, to->lower);
+            top = _mm512_or_si512(
+                top, _mm512_permutexvar_epi8(below, to->below));
+            to->lower += 8 * to->low;
+        }
         for (unsigned k = 1; k < width; k++)
-            _mm_prefetch((const char *)sink->plane[k] + at + AHEAD,
-                         _MM_HINT_T0);
-        put64(whole_top(next64(it, v, bits), sink, &to->lower, at),
-              sink->plane, at, width, rotated, sink->out + at * width,
-              bypass);
+            _mm_prefetch((const char *)to->plane[k] + AHEAD, _MM_HINT_T0);
+        put64(top, to->plane, 0, width, rotated && width > 1, to->out, bypass);
+        for (unsigned k = 1; k < width; k++) to->plane[k] += 64;
+        to->out += 64 * width;
     }
 }
 
@@ -184,16 +217,17 @@ INLINE size_t into_with(const ts_rans_tables *tables, ts_rans_cursor *cursor,
                         size_t groups, const ts_rans_sink *sink, unsigned bits,
                         unsigned width, bool rotated, bool bypass)
 {
-    merging to = {sink, spreading_of(sink->low), sink->ahead.at,
-                  sink->ahead.at != NULL ? sink->ahead.lines : 0};
+    bool turned = rotated && width == 1;
+    merging to = begin_merging(sink, turned);
     size_t done = 0, some;
     decoder it;
 
     while ((some = ts_rans_ready(cursor, groups - done)) > 0) {
         begin(&it, cursor);
         use_table(&it, ts_rans_table(tables, cursor));
+        place_symbols(&it, sink->low, turned);
         for (size_t i = 0; i < some; i++)
-            merge_group(&it, &to, done + i, bits, width, rotated, bypass);
+            merge_group(&it, &to, bits, width, rotated, bypass);
         end(&it, cursor, some);
         done += some;
     }

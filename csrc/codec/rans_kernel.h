@@ -33,6 +33,7 @@ enum {
     TS_RANS_REACH = 32, /* bytes behind `at` that a group may read or take */
     TS_RANS_SYMBOLS = 64, /* slots' owners, ESC among them */
     TS_RANS_START = 256, /* every state, before the first and after the last */
+    TS_RANS_MOST_LOW = 6, /* bits of a top byte that a sink adds */
     TS_RANS_BEYOND = (TS_RANS_SPAN + 1) * TS_RANS_LANES, /* rare symbols that
                                may be read behind the end of their list */
 };
@@ -90,11 +91,13 @@ typedef struct {
 } ts_rans_ahead;
 
 /* Elements whose top bytes are being decoded, all else of them at hand: 1, 2
- * or 4 bytes, rotated or not.  Everything moves on by the groups done. */
+ * or 4 bytes, rotated or not.  Everything moves on by the groups done.  Rare
+ * symbols are where they belong in the top byte (moved up by `low`), which for
+ * elements of one byte is rotated back. */
 typedef struct {
     const uint8_t *plane[4]; /* from 1 on: the lower bytes */
     const uint8_t *lower;    /* packed lower bits of the top byte */
-    unsigned low;            /* how many, 0 to 7 */
+    unsigned low;            /* how many, 0 to TS_RANS_MOST_LOW */
     unsigned width;
     bool rotated, bypass;    /* bypass as in planes_kernel.h */
     uint8_t *out;

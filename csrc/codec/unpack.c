@@ -204,7 +204,7 @@ static ts_status merge_groups(job *it, const section *of, source *from,
     size_t groups = (size_t)(count / TS_RANS_LANES);
 
     *done = 0;
-    if (from[0].reader == NULL || of->width > 4 || !ts_rans_has_sink())
+    if (from[0].reader == NULL || of->width > 4 || !ts_rans_can_sink(low))
         return TS_OK;
     for (unsigned i = 1; i < planes; i++)
         if (from[i].at == NULL) return TS_OK;
