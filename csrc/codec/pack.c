@@ -39,13 +39,14 @@ typedef struct {
 
 /* ---- samples ---------------------------------------------------------- */
 
-/* Of so many symbols 64 are counted, of shorter planes all. */
-enum { PLANE_EVERY = 1024, TOP_EVERY = 512, SAMPLE_WHOLE = 16384 };
+/* Of so many symbols 64 are counted, of shorter planes all.  Twice as many of
+ * the top byte gained 0.04 points in bf16 and cost a twelfth of the speed. */
+enum { SAMPLE_EVERY = 1024, SAMPLE_WHOLE = 16384 };
 #define ONE_BIT ((uint64_t)65536)
 
-static size_t sampled(size_t count, size_t every)
+static size_t sampled(size_t count)
 {
-    return count > SAMPLE_WHOLE ? every : TS_SAMPLE_RUN;
+    return count > SAMPLE_WHOLE ? SAMPLE_EVERY : TS_SAMPLE_RUN;
 }
 
 /* The upper bits of the symbols of a sample. */
@@ -215,12 +216,12 @@ static uint64_t probe(job *it, int level, const uint8_t *symbols, size_t count,
 /* Classes of the symbols of a plane, in memory of the job's; none when that is
  * used up. */
 static bool find_classes(job *it, const uint8_t *symbols, size_t count,
-                         size_t every, ts_classes *out)
+                         ts_classes *out)
 {
     uint8_t *room = ts_rest_take(&it->rest, ts_classes_room(count));
 
     if (room == NULL) return false;
-    ts_classes_find(symbols, count, sampled(count, every), room, out);
+    ts_classes_find(symbols, count, sampled(count), room, out);
     return true;
 }
 
@@ -264,7 +265,7 @@ static choice choose(job *it, const uint8_t *symbols, size_t count,
         && estimated(order0, count) > best.size + FIXED)
         return best; /* most planes of a mantissa end here */
     if (it->mode != TS_PACK_PORTABLE
-        && find_classes(it, symbols, count, TOP_EVERY, &classes)) {
+        && find_classes(it, symbols, count, &classes)) {
         consider_rans(it, &classes, 7, count, &best);
         if (small) consider_rans(it, &classes, 8, count, &best);
     }
@@ -328,7 +329,7 @@ static void pack_plane(job *it, const uint8_t *symbols, size_t count,
         put_plane(it, TS_CODER_CONST, 0, 0);
         return;
     }
-    ts_sample_plane(symbols, count, sampled(count, PLANE_EVERY), &sample);
+    ts_sample_plane(symbols, count, sampled(count), &sample);
     if (kinds(&sample) == 1 && all_the_same(symbols, count)) {
         put_plane(it, TS_CODER_CONST, symbols[0], 0);
         return;
@@ -380,7 +381,7 @@ static void plan_top(job *it, const array *of, const uint8_t *top,
     out->low = of->pairs && it->mode != TS_PACK_PORTABLE ? 4 : 0;
     out->cost = UINT64_MAX;
     if (it->mode == TS_PACK_PORTABLE) return; /* never cut */
-    if (!find_classes(it, top, of->count, TOP_EVERY, &classes)) return;
+    if (!find_classes(it, top, of->count, &classes)) return;
     for (unsigned i = 0; i < count; i++) {
         fold(&classes.whole, tried[i].low, &folded);
         uint64_t cost = ts_rans_fit(&folded, tried[i].bits, &model);

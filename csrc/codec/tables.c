@@ -119,11 +119,19 @@ void ts_classes_find(const uint8_t *symbols, size_t count, size_t every,
 
 /* ---- tables ----------------------------------------------------------- */
 
+/* Classes that share a table. */
 typedef struct {
     ts_sample sample;
-    uint64_t bits;     /* order-0 entropy of the sample, in 1/65536 */
-    unsigned classes;  /* how many it has, neighbours */
+    uint64_t bits;    /* order-0 entropy of the sample, in 1/65536 */
+    unsigned classes; /* how many, neighbours */
 } group;
+
+/* Groups in order, and the symbols that any of them has. */
+typedef struct {
+    group *at[TS_CLASSES];
+    unsigned count, first, last;
+    uint64_t joined[TS_CLASSES]; /* bits of each with the next */
+} groups;
 
 static void add_folded(const ts_sample *from, unsigned low, ts_sample *out)
 {
@@ -131,108 +139,120 @@ static void add_folded(const ts_sample *from, unsigned low, ts_sample *out)
     out->total += from->total;
 }
 
-static uint64_t bits_of(const uint32_t *a, const uint32_t *b, uint32_t total,
-                        unsigned kinds)
+static uint64_t bits_of(const groups *of, const ts_sample *a,
+                        const ts_sample *b)
 {
-    uint64_t bits = (uint64_t)total * ts_log2(total > 0 ? total : 1);
+    uint32_t total = a->total + b->total;
+    uint64_t bits = (uint64_t)total * ts_log2(total);
 
-    for (unsigned i = 0; i < kinds; i++) {
-        uint32_t seen = a[i] + b[i];
+    for (unsigned i = of->first; i <= of->last; i++) {
+        uint32_t seen = a->seen[i] + b->seen[i];
         if (seen > 1) bits -= (uint64_t)seen * ts_log2(seen);
     }
     return bits;
 }
 
-/* What it costs to give two groups one table. */
-static uint64_t joined_bits(const group *a, const group *b, unsigned kinds)
+static void weigh(groups *it, unsigned i)
 {
-    return bits_of(a->sample.seen, b->sample.seen,
-                   a->sample.total + b->sample.total, kinds);
+    if (i + 1 < it->count)
+        it->joined[i] =
+            bits_of(it, &it->at[i]->sample, &it->at[i + 1]->sample);
 }
 
-static void join(group *into, const group *from, uint64_t bits)
+static void join(groups *it, unsigned i)
 {
-    for (unsigned i = 0; i < 256; i++)
-        into->sample.seen[i] += from->sample.seen[i];
+    group *into = it->at[i], *from = it->at[i + 1];
+
+    for (unsigned k = it->first; k <= it->last; k++)
+        into->sample.seen[k] += from->sample.seen[k];
     into->sample.total += from->sample.total;
-    into->bits = bits;
+    into->bits = it->joined[i];
     into->classes += from->classes;
+    it->count--;
+    for (unsigned k = i + 1; k < it->count; k++) {
+        it->at[k] = it->at[k + 1];
+        it->joined[k] = it->joined[k + 1];
+    }
+    weigh(it, i);
+    if (i > 0) weigh(it, i - 1);
 }
 
 /* Join neighbours, those first that lose the least by it, until there are few
  * and each is worth its table. */
-static unsigned join_groups(group *groups, unsigned count, unsigned kinds,
-                            uint64_t worth)
+static void join_groups(groups *it, uint64_t worth)
 {
-    uint64_t joined[TS_CLASSES];
-
-    for (unsigned i = 0; i + 1 < count; i++)
-        joined[i] = joined_bits(&groups[i], &groups[i + 1], kinds);
-    while (count > 1) {
+    for (unsigned i = 0; i < it->count; i++) weigh(it, i);
+    while (it->count > 1) {
         uint64_t least = UINT64_MAX;
-        unsigned at = 0;
-        for (unsigned i = 0; i + 1 < count; i++) {
-            uint64_t apart = groups[i].bits + groups[i + 1].bits;
-            uint64_t loss = joined[i] > apart ? joined[i] - apart : 0;
+        unsigned best = 0;
+        for (unsigned i = 0; i + 1 < it->count; i++) {
+            uint64_t apart = it->at[i]->bits + it->at[i + 1]->bits;
+            uint64_t loss = it->joined[i] > apart ? it->joined[i] - apart : 0;
             if (loss >= least) continue;
             least = loss;
-            at = i;
+            best = i;
         }
-        if (count <= TS_RANS_TABLES && least > worth) break;
-        join(&groups[at], &groups[at + 1], joined[at]);
-        count--;
-        for (unsigned i = at + 1; i < count; i++) groups[i] = groups[i + 1];
-        for (unsigned i = at + 1; i + 1 < count; i++)
-            joined[i] = joined[i + 1];
-        if (at > 0)
-            joined[at - 1] =
-                joined_bits(&groups[at - 1], &groups[at], kinds);
-        if (at + 1 < count)
-            joined[at] = joined_bits(&groups[at], &groups[at + 1], kinds);
+        if (it->count <= TS_RANS_TABLES && least > worth) return;
+        join(it, best);
     }
-    return count;
 }
 
-static void number_spans(const ts_classes *classes, const group *groups,
-                         unsigned count, uint8_t *number)
+static void number_spans(const ts_classes *classes, const groups *of,
+                         uint8_t *number)
 {
     uint8_t table[TS_CLASSES];
     unsigned class = 0;
 
-    for (unsigned i = 0; i < count; i++)
-        for (unsigned k = 0; k < groups[i].classes; k++)
+    for (unsigned i = 0; i < of->count; i++)
+        for (unsigned k = 0; k < of->at[i]->classes; k++)
             table[class++] = (uint8_t)i;
     for (size_t i = 0; i < classes->spans; i++)
         number[i] = table[classes->number[i]];
+}
+
+/* A group for each class, symbols without their lower bits. */
+static void begin_groups(const ts_classes *classes, unsigned low, group *made,
+                         groups *out)
+{
+    static const ts_sample none = {.total = 0};
+    const uint32_t *seen = classes->whole.seen;
+
+    memset(made, 0, TS_CLASSES * sizeof *made);
+    out->count = classes->classes;
+    for (out->first = 0; seen[out->first] == 0;) out->first++;
+    for (out->last = 255; seen[out->last] == 0;) out->last--;
+    out->first >>= low;
+    out->last >>= low;
+    for (unsigned i = 0; i < out->count; i++) {
+        out->at[i] = &made[i];
+        made[i].classes = 1;
+        made[i].sample.whole = classes->whole.whole;
+        add_folded(&classes->of[i], low, &made[i].sample);
+        made[i].bits = bits_of(out, &made[i].sample, &none);
+    }
 }
 
 uint32_t ts_rans_plan_make(const ts_classes *classes, unsigned low,
                            unsigned bits, size_t count, uint8_t *number,
                            ts_rans_plan *out)
 {
-    static const uint32_t none[256] = {0};
-    group groups[TS_CLASSES];
-    unsigned kinds = 256 >> low;
     uint64_t cost = 0, total = classes->whole.total;
-
-    memset(groups, 0, sizeof groups);
-    for (unsigned i = 0; i < classes->classes; i++) {
-        groups[i].classes = 1;
-        groups[i].sample.whole = classes->whole.whole;
-        add_folded(&classes->of[i], low, &groups[i].sample);
-        groups[i].bits = bits_of(groups[i].sample.seen, none,
-                                 groups[i].sample.total, kinds);
-    }
     /* The sample stands for all, so it has to save its share. */
     uint64_t worth = ((uint64_t)TABLE * 8 << 16) * total / count;
+    group made[TS_CLASSES];
+    groups of;
+
+    begin_groups(classes, low, made, &of);
+    join_groups(&of, worth);
     out->bits = bits;
-    out->tables = join_groups(groups, classes->classes, kinds, worth);
+    out->tables = of.count;
     out->number = number;
-    number_spans(classes, groups, out->tables, number);
-    for (unsigned i = 0; i < out->tables; i++) {
-        uint32_t one = ts_rans_fit(&groups[i].sample, bits, &out->model[i]);
+    number_spans(classes, &of, number);
+    for (unsigned i = 0; i < of.count; i++) {
+        const ts_sample *sample = &of.at[i]->sample;
+        uint32_t one = ts_rans_fit(sample, bits, &out->model[i]);
         if (one == UINT32_MAX) return one;
-        cost += (uint64_t)one * groups[i].sample.total;
+        cost += (uint64_t)one * sample->total;
     }
     return (uint32_t)ts_min(cost / total, UINT32_MAX - 1);
 }
