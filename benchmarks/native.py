@@ -93,12 +93,12 @@ def kernels() -> ctypes.CDLL:
     return compiled("kernels", _KERNELS, sources)
 
 
-def tiles() -> ctypes.CDLL:
-    """Our codec without the package around it; see tiles.c."""
+def tiles(name: str = "") -> ctypes.CDLL:
+    """Our codec without the package around it; see tiles.c.  One library for each name."""
     sources = [HERE / "tiles.c", *sorted((CSRC / "codec").glob("*.c"))]
     names = ("buffer", "cpu", "dtype", "large", "status", "utf8")
     sources += [CSRC / "core" / f"{name}.c" for name in names]
-    library = compiled("tiles", _KERNELS, sources)
+    library = compiled(f"tiles{name}", _KERNELS, sources)
     library.packed_room.restype = ctypes.c_uint64
     return library
 

@@ -109,6 +109,22 @@ EXPORT int unpack_to_tiles(const uint8_t *bytes, uint64_t size, int threads,
     return failed;
 }
 
+/* A frame to memory of its size; 0 when it went. */
+EXPORT int unpack_into(const uint8_t *bytes, uint64_t size, int threads,
+                       int verify, uint8_t *out)
+{
+    unsigned how = verify ? TS_UNPACK_BYPASS
+                          : TS_UNPACK_BYPASS | TS_UNPACK_TRUST;
+    ts_frame *frame;
+
+    if (ts_frame_open_bytes(bytes, size, true, &frame, NULL) != TS_OK)
+        return -1;
+    ts_status status =
+        ts_decompress(frame, bytes, NULL, threads, how, out, NULL);
+    ts_frame_free(frame);
+    return status != TS_OK;
+}
+
 /* Room that pack_into needs for so many elements. */
 EXPORT uint64_t packed_room(const char *dtype, uint64_t elements)
 {
