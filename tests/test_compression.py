@@ -327,6 +327,33 @@ def test_rows_of_different_scale_have_tables_of_their_own() -> None:
     assert len(frame) < entropy * array.nbytes / 2 * 0.97
 
 
+def order0(array: np.ndarray[Any, Any]) -> float:
+    """The share that the order-0 entropy of the top bytes leaves, all else in full."""
+    words = array.view(f"u{min(array.itemsize, 2)}").reshape(array.size, -1)[:, -1]
+    top = words if array.itemsize == 1 else words >> 7 & 255
+    share = np.bincount(top) / top.size
+    share = share[share > 0]
+    return float(array.itemsize - 1 - share @ np.log2(share) / 8) / array.itemsize
+
+
+@pytest.mark.parametrize(
+    ("dtype", "points"),
+    [("bfloat16", 0.3), ("float32", 0.3), ("float16", 0.5), ("float8_e4m3fn", 1.0)],
+)
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_weights_come_close_to_their_order_0_entropy(
+    dtype: str, points: float, spread: float
+) -> None:
+    """Whether rows differ in scale or not; half the exponent's byte is mantissa in the last."""
+    rng = np.random.default_rng(3)
+    scale = np.exp(rng.normal(0, spread, (512, 1)))
+    weights = rng.standard_normal((512, 2048)) * scale
+    weights *= 448 / abs(weights).max() if dtype == "float8_e4m3fn" else 0.02
+    array = weights.astype(np.dtype(getattr(ml_dtypes, dtype, dtype))).reshape(-1)
+    frame = ts.compress(array)
+    assert len(frame) / array.nbytes < order0(array) + points / 100
+
+
 @pytest.mark.parametrize("name", sorted(frames.GOLDEN))
 def test_golden_frames(name: str) -> None:
     """Frames made once: both decoders read them, and the encoder still makes them."""
