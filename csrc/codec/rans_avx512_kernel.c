@@ -148,10 +148,10 @@ static AVX512 size_t decode(const ts_rans_tables *tables,
  * their table where they belong in the top byte, single bytes rotated back
  * already; so do the bits below, of up to 6 of which a look-up takes care. */
 typedef struct {
-    const uint8_t *plane[4], *lower, *ahead;
-    uint8_t *out;
     spreading cut;
     __m512i below;
+    const uint8_t *plane[4], *lower, *ahead;
+    uint8_t *out;
     unsigned low, lines;
 } merging;
 

@@ -69,7 +69,7 @@ static uint32_t mean_of(const uint8_t *symbols, size_t count, size_t every)
         sum += sum_of(symbols + at, some);
         seen += some;
     }
-    return (uint32_t)((sum << 16) / seen);
+    return seen > 0 ? (uint32_t)((sum << 16) / seen) : 0;
 }
 
 static int ascending(const void *a, const void *b)
@@ -200,7 +200,7 @@ static void join_groups(groups *it, uint64_t worth)
 static void number_spans(const ts_classes *classes, const groups *of,
                          uint8_t *number)
 {
-    uint8_t table[TS_CLASSES];
+    uint8_t table[TS_CLASSES] = {0};
     unsigned class = 0;
 
     for (unsigned i = 0; i < of->count; i++)

@@ -38,8 +38,6 @@ static PyObject *move(PyObject *module, PyObject *args, const char *format,
                       way *go, bool to_image)
 {
     Py_buffer from, to;
-    const Py_buffer *image = to_image ? &to : &from;
-    const Py_buffer *sequence = to_image ? &from : &to;
     unsigned order;
     Py_ssize_t width;
     PyObject *result = NULL;
@@ -48,6 +46,8 @@ static PyObject *move(PyObject *module, PyObject *args, const char *format,
 
     if (!PyArg_ParseTuple(args, format, &from, &to, &order, &width))
         return NULL;
+    const Py_buffer *image = to_image ? &to : &from;
+    const Py_buffer *sequence = to_image ? &from : &to;
     if (check_square(sequence, image, order, width)) {
         Py_BEGIN_ALLOW_THREADS
         status = go(from.buf, (uint64_t)(sequence->len / width), order,
