@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import pathlib
+import signal
 import types
 
 import pytest
 from hypothesis import settings
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+# What a shell runs in the background ignores Ctrl-C, and so would the programs tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure: no test is timed.
 settings.register_profile("untimed", deadline=None)
