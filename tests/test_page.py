@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -411,13 +412,17 @@ def served(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         [sys.executable, "-m", "tensorstream", "ui", "--no-browser", *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    patience = threading.Timer(90, child.kill)
+    patience.start()
     try:
         assert child.stdout is not None
         line = child.stdout.readline()
         address = re.search(r"http://\S+", line)
         assert address is not None, line + child.stdout.read()
+        patience.cancel()
         yield address[0], child
     finally:
+        patience.cancel()
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(10)

@@ -209,11 +209,15 @@ _TITLE = (
 )
 
 
+def _tell(text: str) -> None:
+    print(text, flush=True)  # also into a pipe, where somebody waits for it
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     browser: bool = True,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _tell,
 ) -> None:
     """Serve the page until Ctrl-C.
 
