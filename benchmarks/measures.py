@@ -147,17 +147,30 @@ def run(script: Script, bench: Bench, names: list[str]) -> dict[str, Any]:
     return result
 
 
+def _alike(last: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Of the same machine and file; a package that only one of them names is no difference."""
+    before, after = ({**run["machine"]} for run in (last, now))
+    old, new = before.pop("versions"), after.pop("versions")
+    same = all(new.get(name, version) == version for name, version in old.items())
+    return same and before == after and all(last[k] == now[k] for k in ("file_bytes", "rounds"))
+
+
 def publish(script: Script, result: dict[str, Any]) -> None:
     """Keep a run: its JSON and README's tables.
 
     A run of some measures takes their place in the last one, if that was of the same
     machine and file: each measure stands with the load it was taken under.
+
+    Raises:
+        SystemExit: it was of another; the measures that are not in this run would be lost.
     """
     kept = HERE / f"{script.name}.json"
     if len(result["measures"]) < len(script.measures) and kept.exists():
         last = json.loads(kept.read_text())
-        if all(last[key] == result[key] for key in ("machine", "file_bytes", "rounds")):
-            result["measures"] = {**last["measures"], **result["measures"]}
+        if not _alike(last, result):
+            raise SystemExit(f"{kept} is of another machine or file: publish all measures")
+        result["measures"] = {**last["measures"], **result["measures"]}
+        result["machine"]["versions"] |= last["machine"]["versions"]
     kept.write_text(json.dumps(result, indent=1) + "\n")
     report.fill(HERE / "README.md", result, script.begin, script.end)
 

@@ -128,3 +128,16 @@ def test_loading_is_measured_warm_and_cold(tmp_path: pathlib.Path) -> None:
             assert all(row["of_memcpy"] > 0 and row["of_raw"] > 0 for row in measure["rows"])
     [pieces] = measures["piece"]["targets"]
     assert pieces["wanted"] == "<= 15 us" and pieces["measured"] > 0
+
+
+def test_a_part_is_published_into_a_run_of_the_same_machine_only() -> None:
+    script = (
+        "import json, sys; sys.path.insert(0, 'benchmarks'); import measures;"
+        "run = json.load(open('benchmarks/stream.json'));"
+        "more = json.loads(json.dumps(run));"
+        "more['machine']['versions']['another'] = '1';"
+        "assert measures._alike(run, more);"
+        "more['machine']['cores'] += 1;"
+        "assert not measures._alike(run, more)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
