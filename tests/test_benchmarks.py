@@ -140,4 +140,6 @@ def test_a_part_is_published_into_a_run_of_the_same_machine_only() -> None:
         "more['machine']['cores'] += 1;"
         "assert not measures._alike(run, more)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, cwd=pathlib.Path(__file__).parent.parent
+    )
