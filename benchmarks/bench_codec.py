@@ -568,11 +568,7 @@ def main() -> None:
         tiles=native.tiles(),
     )
     result = run(bench, chosen.names)
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    kept = chosen.json or HERE / "results" / f"codec-{stamp}.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(result, indent=1) + "\n")
-    report.say(f"written to {kept}")
+    report.keep("codec", result, chosen.json)
     if chosen.publish:
         (HERE / "codec.json").write_text(json.dumps(result, indent=1) + "\n")
         report.fill(HERE / "README.md", result, BEGIN, END)

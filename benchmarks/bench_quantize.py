@@ -444,11 +444,7 @@ def main() -> None:
         found = measure(titles[name], field, rounds, name == "memory")
         result["measures"][name] = found
         report.say(report.text(found) + "\n")
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    kept = chosen.json or HERE / "results" / f"quantize-{stamp}.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(result, indent=1) + "\n")
-    report.say(f"written to {kept}")
+    report.keep("quantize", result, chosen.json)
     if chosen.publish:
         (HERE / "quantize.json").write_text(json.dumps(result, indent=1) + "\n")
         report.fill(HERE / "README.md", result, BEGIN, END)

@@ -206,10 +206,6 @@ def run_script(script: Script) -> None:
         quick=chosen.quick,
     )
     result = run(script, bench, chosen.names)
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    kept = chosen.json or HERE / "results" / f"{script.name}-{stamp}.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(result, indent=1) + "\n")
-    report.say(f"written to {kept}")
+    report.keep(script.name, result, chosen.json)
     if chosen.publish:
         publish(script, result)

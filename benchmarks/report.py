@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -123,6 +125,15 @@ def _number(target: dict[str, Any]) -> str:
 
 
 # -- README.md ---------------------------------------------------------------------------
+
+
+def keep(name: str, result: dict[str, Any], where: pathlib.Path | None) -> None:
+    """Write a run as JSON: there, or under results/ with the time in its name."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    kept = where or pathlib.Path(__file__).parent / "results" / f"{name}-{stamp}.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(result, indent=1) + "\n")
+    say(f"written to {kept}")
 
 
 def fill(
