@@ -6,9 +6,8 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from tensorstream.estimator import fitting, frameworks, gpus, loader
+from tensorstream.estimator import estimate, fitting, frameworks, gpus, loader
 from tensorstream.estimator.config import EstimatorConfig, ProbeConfig
-from tensorstream.estimator.result import Estimate
 from tensorstream.tables import print_json, table
 from tensorstream.units import format_size
 
@@ -217,7 +216,7 @@ def run_estimate(args: argparse.Namespace) -> int:
         print(table(("GPU", "memory"), rows))
         return FITS
     config = config_of(args)
-    found = Estimate(config.to_model(), config.to_run(), config.to_profile(), config.effects())
+    found = estimate(config)
     room = gpus.gpu(config.gpu) if config.gpu else None
     fits = room is None or found.fits(room.memory)
     probed = _probed(config, args)
